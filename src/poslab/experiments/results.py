@@ -117,6 +117,10 @@ class Results:
         """Return whether a run of a case has made a step; with `trainer.max_steps=0` none has."""
         return any(run.metrics.get("steps", 1) for run in self.runs_of_case(case))
 
+    def are_given(self, case: str) -> bool:
+        """Return whether the models of a case exist already and were not trained, so that they are no sample."""
+        return self.exist_already and not self.has_trained(case)
+
     def is_comparable(self, case: str) -> bool:
         """Return whether a seed of all encodings with a run on a case is finished.
 
@@ -271,6 +275,7 @@ class Results:
                 share=self.is_share(case, criterion.name),
                 paired=self.comparison.pairing,
                 not_learned=self.not_learned(case),
+                given=self.are_given(case),
                 is_best=is_best,
             )
 

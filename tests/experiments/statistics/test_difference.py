@@ -104,3 +104,47 @@ def test_by_more_than_the_margin_is_a_test_at_the_margin():
 def test_scores_that_do_not_fit_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def of_one_seed(items):
+    return Scores.of_items(np.array([items], float))
+
+
+def test_models_that_are_given_have_an_interval_for_new_items_with_one_seed():
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.normal(size=(2, 30))
+    found = difference(of_one_seed(ours), of_one_seed(theirs), "maximize", given=True)
+    expected = stats.ttest_rel(ours, theirs)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert difference(of_one_seed(ours), of_one_seed(theirs), "maximize").estimate is None
+
+
+def test_shares_of_items_have_the_interval_of_agresti_and_min():
+    ours, theirs = [100] * 9 + [0] * 11, [100] * 3 + [0] * 17  # 6 right only in the first, none only in the second
+    found = difference(of_one_seed(ours), of_one_seed(theirs), "maximize", limit=100.0, given=True)
+    centre, variance = 6 / 22, (7 / 22 - (6 / 22) ** 2) / 22
+    half = stats.t.ppf(0.975, 21) * math.sqrt(variance)
+    assert found.interval == pytest.approx((100 * (centre - half), 100 * (centre + half)))
+    assert found.mean == pytest.approx(30)
+
+
+def test_models_with_equal_answers_are_equivalent_only_with_enough_items():
+    few, many = (
+        difference(of_one_seed([100, 0] * pairs), of_one_seed([100, 0] * pairs), "maximize", limit=100.0, given=True)
+        for pairs in (10, 100)
+    )
+    assert few.p_value == many.p_value == 1
+    assert few.equivalence_p_value(5) > 0.05 > many.equivalence_p_value(5)
+    losses = difference(of_one_seed([1.0, 2.0]), of_one_seed([1.0, 2.0]), "minimize", given=True)
+    assert losses.equivalence_p_value(0.05) == 0
+
+
+def test_a_difference_is_not_worse_by_more_than_the_margin_where_the_one_sided_interval_ends_above():
+    rng = np.random.default_rng(2)
+    ours = rng.normal(size=40)
+    theirs = ours + 0.1 * rng.normal(size=40) - 0.02  # losses: ours is larger, so worse
+    found = difference(of_one_seed(ours), of_one_seed(theirs), "minimize", given=True)
+    expected = stats.ttest_1samp(ours - theirs, 0.05, alternative="less")
+    assert found.not_worse_p_value(0.05) == pytest.approx(expected.pvalue)
+    assert found.not_worse_p_value(0.001) > 0.5

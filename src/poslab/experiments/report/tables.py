@@ -14,14 +14,15 @@ from scipy.stats import kendalltau
 from poslab.configuration.labels import LONG, cut, shown
 from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.criteria import Criterion, sign
+from poslab.experiments.metrics import scored_lengths
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.crossed import detectable_in_advance
 from poslab.experiments.statistics.difference import MIN_SEEDS
 from poslab.experiments.statistics.over_cases import MIN_CASES
-from poslab.experiments.statistics.verdict import Verdict, Word
+from poslab.experiments.statistics.verdict import ALPHA, Verdict, Word, holm
 from poslab.experiments.tuned_points import expected_best
 from poslab.report.figures import Table
-from poslab.report.text import fixed, readable
+from poslab.report.text import file_name, fixed, readable
 
 SIGNS = {
     Word.BETTER: "▲",
@@ -149,6 +150,36 @@ def _evidence(verdict: Verdict) -> dict[str, object]:
         "smallest_detectable": verdict.detectable,
         "further_seeds": verdict.further_seeds,
     }
+
+
+def price_table(results: Results, case: str) -> Table | None:
+    """Return whether encodings cost something at the lengths of a model that was not trained further; None otherwise.
+
+    A row is an encoding and a metric with a margin: its difference to the baseline with the sign of the direction, the
+    least that it may be (one-sided, 95%), and whether that is above minus the margin.
+    """
+    rows = []
+    trained = results.training_length(case)
+    for criterion in results.comparison.criteria(case) if results.are_given(case) else ():
+        margin, verdicts = criterion.margin, results.verdicts(case, criterion, results.comparison.baseline)
+        lengths = scored_lengths(criterion, results.first_run(case).scores, results.lengths(case), trained)
+        known = {name: verdict for name, verdict in verdicts.items() if verdict.difference.estimate is not None}
+        if margin is None or not known or any(length is not None and length > trained for length in lengths):
+            continue
+        p_values = holm([verdict.difference.not_worse_p_value(margin) for verdict in known.values()])
+        for (name, verdict), p_value in zip(known.items(), p_values, strict=True):
+            gap = verdict.difference
+            low, high = gap.estimate.interval(0.9)  # type: ignore[union-attr]
+            least = float(low) if sign(criterion.direction) > 0 else -float(high)
+            is_worse = verdict.word is Word.WORSE and p_value >= ALPHA
+            word = "not worse" if p_value < ALPHA else "worse" if is_worse else str(Word.INCONCLUSIVE)
+            row = {"encoding": name, "metric": criterion.metric, "gain": gap.gain, "at_least": least}
+            rows.append({**row, "margin": margin, "price": word})
+    if not rows:
+        return None
+    caption = "Gains over the baseline, with the sign of the direction, where prompts fit the training length; "
+    caption += "not worse: by less than the margin (one-sided, Holm)."
+    return Table(f"price_{file_name(case)}", "Price at the original length", caption, pd.DataFrame(rows))
 
 
 def ranking(results: Results, case: str, criterion: Criterion, without: Collection[str] = ()) -> pd.DataFrame:

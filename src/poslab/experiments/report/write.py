@@ -133,6 +133,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         yield context
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
+    if (price := tables.price_table(results, case)) is not None:
+        yield price
     compared, drawn = tables.differences(results, case), set()
     without = [name for name, choices in comparison.choices_by_encoding.items() if choices.get("encoding") == "none"]
     for criterion in comparison.criteria(case):
@@ -203,6 +205,9 @@ def _print(results: Results, console: Console, lead: Section, table: pd.DataFram
         for case, context in contexts.items():
             if context is not None:
                 print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3].rename(columns=heading))
+        for price in (tables.price_table(results, case) for case in comparison.cases):
+            if price is not None:
+                print_table(console, price.name.replace("_", ": ", 1), price.frame.rename(columns=heading))
         if any(context is not None for context in contexts.values()):
             console.print(USE_LEGEND)
         if not (decided := decisions_in_lines(results)).empty:

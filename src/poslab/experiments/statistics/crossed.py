@@ -209,6 +209,27 @@ def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = Non
     return Estimate(np.asarray(mean), seed_variance, seed_df, np.maximum(item_variance, 0.0), items - 1)
 
 
+def estimate_of_items(differences: np.ndarray, span: float) -> Estimate:
+    """Return the mean difference of two models that are given, for new items only.
+
+    With a finite span, half an item at each end of it and one at 0 are added. A few items whose answers are all equal
+    would otherwise have no variance.
+
+    Args:
+        differences: (I,) of each item, at least 2.
+        span: largest absolute difference of an item, 100 of shares; infinity where there is none.
+
+    Source: Agresti and Min, Simple improved confidence intervals for comparing matched proportions (2005), whose
+        method this is for shares of items that are right or wrong.
+    """
+    added, ends = (2, span**2) if math.isfinite(span) else (0, 0.0)
+    count = len(differences) + added
+    mean = differences.sum() / count
+    variance = max((np.square(differences).sum() + ends) / count - mean**2, 0.0) / (count - (not added))
+    df = float(count - 1)
+    return Estimate(np.asarray(mean), np.zeros(()), np.asarray(df), np.asarray(variance), df)
+
+
 def smallest_detectable(estimate: Estimate, alpha: float = 0.05) -> float:
     """Return the smallest true difference that such a comparison finds with a power of 80%, in the metric's unit.
 

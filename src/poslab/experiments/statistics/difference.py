@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poslab.experiments.criteria import Direction, sign
-from poslab.experiments.statistics.crossed import Estimate, estimate
+from poslab.experiments.statistics.crossed import Estimate, estimate, estimate_of_items
 
 MIN_SEEDS = 2
 """Seeds of each encoding needed for an interval."""
@@ -83,7 +83,7 @@ class Difference:
         share_better: share of pairs in which the encoding is better; if seeds are not pairs, of all combinations.
         paired_spread: standard deviation of the differences of pairs, NaN if seeds are not pairs.
         unpaired_spread: standard deviation that the difference of two seeds drawn apart has.
-        estimate: interval and p-values; None with fewer than 2 seeds.
+        estimate: interval and p-values; None with fewer than 2 seeds, unless models are given.
         limit: largest absolute difference that the metric can have, which bounds the interval: 100 of shares.
     """
 
@@ -130,6 +130,14 @@ class Difference:
         """Return the p-value of "the difference is not within the margin"; 1 without a margin or an interval."""
         return 1.0 if self.estimate is None or margin <= 0 else self.estimate.equivalence_p_value(margin)
 
+    def not_worse_p_value(self, margin: float) -> float:
+        """Return the one-sided p-value of "it is worse by more than the margin"; 1 without a margin or an interval."""
+        if self.estimate is None or margin <= 0:
+            return 1.0
+        bound = -sign(self.direction) * margin
+        p_value = self.estimate.p_value(bound) / 2
+        return p_value if sign(self.direction) * (float(self.estimate.mean) - bound) > 0 else 1 - p_value
+
 
 def in_pairs(scores: Scores, baseline: Scores) -> tuple[Scores, Scores, bool]:
     """Return both for the seeds that they share, and True; as they are, and False, if they share fewer than 2."""
@@ -142,7 +150,12 @@ def in_pairs(scores: Scores, baseline: Scores) -> tuple[Scores, Scores, bool]:
 
 
 def difference(
-    scores: Scores, baseline: Scores, direction: Direction, paired: bool = True, limit: float = math.inf
+    scores: Scores,
+    baseline: Scores,
+    direction: Direction,
+    paired: bool = True,
+    limit: float = math.inf,
+    given: bool = False,
 ) -> Difference:
     """Return the difference of an encoding to a baseline.
 
@@ -155,6 +168,7 @@ def difference(
         paired: whether runs of the same seed are pairs: same data in the same order, same first weights where they are
             shared. Otherwise Welch's interval is taken.
         limit: as of `Difference`.
+        given: whether the models are no sample: with one seed, the interval is for new items.
 
     Returns:
         Numbers in the metric's unit.
@@ -176,6 +190,10 @@ def difference(
         (values[:, None] > baseline_values) if direction == "maximize" else (values[:, None] < baseline_values)
     )  # (S, S)
     enough = pairs >= MIN_SEEDS
+    estimated = _estimate(scores, baseline, paired) if enough else None
+    if given and len(values) == len(baseline_values) == 1 and scores.items is not None and baseline.items is not None:
+        (items,), (baseline_items,) = scores.items.astype(np.float64), baseline.items.astype(np.float64)
+        estimated = estimate_of_items(items - baseline_items, limit) if len(items) > 1 else None
     return Difference(
         mean=float(values.mean() - baseline_values.mean()) if pairs else math.nan,
         direction=direction,
@@ -184,7 +202,7 @@ def difference(
         share_better=float((better.diagonal() if paired else better).mean()) if pairs else math.nan,
         paired_spread=float((values - baseline_values).std(ddof=1)) if paired and enough else math.nan,
         unpaired_spread=math.sqrt(values.var(ddof=1) + baseline_values.var(ddof=1)) if enough else math.nan,
-        estimate=_estimate(scores, baseline, paired) if enough else None,
+        estimate=estimated,
         limit=limit,
     )
 

@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 
 from poslab.experiments.criteria import Direction
 from poslab.experiments.statistics.crossed import Estimate, further_seeds, smallest_detectable
-from poslab.experiments.statistics.difference import Difference, Scores, difference, in_pairs
+from poslab.experiments.statistics.difference import MIN_SEEDS, Difference, Scores, difference, in_pairs
 
 ALPHA = 0.05
 """Probability that any encoding of a case is called better, worse or equivalent only by chance."""
@@ -152,6 +152,7 @@ def verdicts(
     share: bool = False,
     paired: bool = True,
     not_learned: Collection[str] = (),
+    given: bool = False,
     is_best: bool = False,
 ) -> dict[str, Verdict]:
     """Return the verdict on each encoding but the baseline.
@@ -172,6 +173,7 @@ def verdicts(
             where some seeds solve a task and others do not.
         paired: whether runs of the same seed are pairs.
         not_learned: encodings that have not passed the gate; they are not tested, and no adjustment counts them.
+        given: as of `difference`.
         is_best: whether the baseline is the best one by these scores. It can be any, so that the intervals of all
             pairs have to be simultaneous: Tukey's method with the moderated variance, Bonferroni's without.
 
@@ -185,7 +187,8 @@ def verdicts(
             continue
         of_pair = in_pairs(scores[name], scores[baseline]) if paired else (scores[name], scores[baseline], False)
         scores_of_pair, baseline_of_pair, are_pairs = of_pair
-        gap = difference(scores_of_pair, baseline_of_pair, direction, are_pairs, 100.0 if share else math.inf)
+        limit = 100.0 if share else math.inf
+        gap = difference(scores_of_pair, baseline_of_pair, direction, are_pairs, limit, given)
         if shared is not None and name in shared.names and gap.estimate is not None:
             sizes = len(scores_of_pair.values), len(baseline_of_pair.values)
             gap = replace(gap, estimate=shared.applied(gap.estimate, *sizes))
@@ -241,7 +244,8 @@ def _verdict(
     if word is Word.INCONCLUSIVE:
         assert gap.estimate is not None
         alone = replace(gap.estimate, tests=1, means=0)
-        seeds = further_seeds(alone, gap.pairs, margin, ALPHA / family) if margin else None
+        has_seeds = gap.pairs >= MIN_SEEDS
+        seeds = further_seeds(alone, gap.pairs, margin, ALPHA / family) if margin and has_seeds else None
         detectable = min(smallest_detectable(alone, ALPHA / family), gap.limit)
     return Verdict(word, gap, p_value, beyond_margin, seeds, detectable, p_alone)
 
