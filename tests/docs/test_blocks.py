@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from poslab.cli import advise, compare, sweep
 from poslab.cli.argv import expand_aliases, options_first, parsed
 from poslab.cli.errors import known_keys
-from poslab.cli.evaluate import _taken_for_model
+from poslab.cli.evaluate import words_of_model
 from poslab.cli.hydra_command import own_keys_and_overrides
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.sweep import read_sweep
@@ -127,7 +127,7 @@ def test_a_command_is_read_as_it_stands(
     else:
         own = [word for word in arguments if not word.startswith(("prompt=", "--config-", "outputs/sweeps/", "best"))]
         if program == "src.evaluate":
-            of_model = _taken_for_model(own)
+            of_model = words_of_model(own, "evaluate")
             composed("train", [word for word in of_model if "model." not in word])
             own = [word for word in own if word not in of_model]
         if program == "src.generate":

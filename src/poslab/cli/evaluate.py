@@ -50,7 +50,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
 
     if of_model:
-        evaluate_pretrained(_pretrained(config, of_model), request)
+        evaluate_pretrained(pretrained_choices(config, of_model), request)
     elif runs:
         swap_choice = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("encoding@swap=")), None)
         swaps = [] if swap_choice is None else [_swap(run, overrides) for run in runs]
@@ -125,7 +125,7 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     return swap
 
 
-def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
+def pretrained_choices(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
     """Compose the configurations of a pretrained model under each encoding, as `python -m src.train` does."""
     from hydra import compose
     from hydra.errors import ConfigCompositionException
@@ -174,12 +174,15 @@ def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
         raise ValueError("encodings must not be empty; null is pretrained")
     for node in nodes if isinstance(nodes, list) else [nodes]:
         named = {"encoding": node} if isinstance(node, str) else node if isinstance(node, Mapping) else {}
+        if len(named) == 1 and isinstance(of_encoding := next(iter(named.values())), Mapping):  # {yarn: {factor: 4}}
+            name = next(iter(named))
+            named = {"encoding": name, **{f"encoding.{key}": value for key, value in of_encoding.items()}}
         chosen = {str(key): value for key, value in named.items() if key != "name"}
         is_of_encoding = {key.partition(".")[0] for key in chosen} <= set(OF_THE_ENCODING)
         if not isinstance(chosen.get("encoding"), str) or not is_of_encoding:
             raise ValueError(
-                "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
-                f"positions and temperature, got {shown(node)}"
+                "encodings must be names, {yarn: {factor: 4}}, or {name: yarn_4, encoding: yarn, encoding.factor: 4} "
+                f"with keys of encoding, positions and temperature, got {shown(node)}"
             )
         name = named.get("name")
         if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
@@ -192,8 +195,11 @@ def _sets(key: str, words: Sequence[str]) -> bool:
     return any(word.lstrip("+").startswith(f"{key}=") for word in words)
 
 
-def _taken_for_model(words: list[str]) -> list[str]:
-    """Return the words that choose a pretrained model and its data, if there is no run: words with keys of training."""
+def words_of_model(words: Sequence[str], name: str) -> list[str]:
+    """Return the words of a command that choose a pretrained model and its data: words with keys of training.
+
+    There are none if it has a run.
+    """
     if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
 
@@ -201,13 +207,13 @@ def _taken_for_model(words: list[str]) -> list[str]:
         """Return the first name of a key: `dataset` of `+dataset.files=x`."""
         return key_of(word).partition(".")[0]
 
-    of_evaluate = {*map(top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
-    of_training = {*map(top, keys_of(CONF / "train.yaml")), *groups()} - of_evaluate - {"hydra"}
+    of_command = {*map(top, keys_of(CONF / f"{name}.yaml")), "encoding"} - {"model", "dataset", "temperature"}
+    of_training = {*map(top, keys_of(CONF / "train.yaml")), *groups()} - of_command - {"hydra"}
     return [word for word in words if "=" in word and (top(word) in of_training or word.startswith("+"))]
 
 
 def run() -> None:
     """Run the command, and exit."""
-    of_model = _taken_for_model(sys.argv[1:])
+    of_model = words_of_model(sys.argv[1:], "evaluate")
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in of_model]
     command("evaluate", partial(main, of_model=of_model), evaluate_help)

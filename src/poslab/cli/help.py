@@ -209,6 +209,16 @@ def evaluate_help(words: list[str]) -> str:
     )
 
 
+def bench_help(words: list[str]) -> str:
+    """Return the help of `bench`."""
+    example = "run=outputs/RUN tasks=[ruler] lengths=[512]"
+    model = (
+        f"  {poslab_command('bench')} model.path=DIR encodings=[pretrained,self_extend] tasks=[ruler] lengths=[4096]"
+    )
+    lines = ["A pretrained model under several encodings:", model, "", "dry_run=true says how long it takes."]
+    return _help("bench", "measures models on RULER and lm-evaluation-harness", example, *lines)
+
+
 def generate_help(words: list[str]) -> str:
     """Return the help of `generate`."""
     what, example = "continues or answers a text with a trained model", 'run=outputs/RUN prompt="A list is"'
@@ -366,7 +376,7 @@ def nearest_key(typed: str, known: Iterable[str]) -> str:
     siblings = {key.rpartition(".")[2]: key for key in known if parent and key.rpartition(".")[0] == parent}
     if matches := difflib.get_close_matches(last, siblings, n=1):
         return f"; did you mean {siblings[matches[0]]!r}?"
-    others = {name: keys_of(CONF / f"{name}.yaml") for name in ("evaluate", "generate", "export")}
+    others = {name: keys_of(CONF / f"{name}.yaml") for name in ("evaluate", "bench", "generate", "export")}
     others |= {"sweep": {"sweep": "", "n_trials": ""}, "compare": {"comparison": ""}}
     if commands := [poslab_command(name) for name, its_keys in others.items() if typed in its_keys]:
         return f"; hint: it is a key of {listed(commands)}"

@@ -39,12 +39,11 @@ MAX_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True, eq=False)
-class ExistingRun:
-    """A finished run: its directory, its recipe, and its data, which is the data of its training."""
+class KnownRun:
+    """A finished run: its directory and its recipe."""
 
     run: RunDirectory
     recipe: Recipe
-    data: RunData
 
     @property
     def dataset(self) -> dict[str, Any]:
@@ -57,6 +56,13 @@ class ExistingRun:
         """All other keys, which make its encoding."""
         node = _without(self.recipe.config, (*MAY_DIFFER, "dataset"))
         return {**node, "batch_size": self.recipe.source.batch_size}
+
+
+@dataclass(frozen=True, eq=False)
+class ExistingRun(KnownRun):
+    """A finished run with its data, which is the data of its training."""
+
+    data: RunData
 
 
 def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
@@ -80,7 +86,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     console.print(f"{amount(len(runs), 'run')} to read, test and name:")
     every = [_existing(run, trust) for run in runs]
     cases = _by_case(every, conf)
-    names = dict(zip(every, _encodings(cases, every, conf), strict=True))
+    names = dict(zip(every, encoding_names(cases, every, conf), strict=True))
     encodings = {case: list(dict.fromkeys(names[run] for run in of_case)) for case, of_case in cases.items()}
     baseline = rest.get("baseline", names[every[0]])
     declared = Comparison(
@@ -129,12 +135,18 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     return Results(comparison, rows, items_of_directory, exist_already=True)
 
 
-def _existing(path: str, trust: Sequence[str]) -> ExistingRun:
+def finished_run(path: str, trust: Sequence[str]) -> RunDirectory:
+    """Return the directory of a finished run, whose best checkpoint counts; ValueError for anything else."""
     run = RunDirectory.of(path, trust)
     if run.path != Path(path):
         raise ValueError(f"runs must be directories, whose best checkpoints are compared, got {path}")
     if not run.is_finished:
         raise ValueError(f"{path} is not finished: it has no metrics.json")
+    return run
+
+
+def _existing(path: str, trust: Sequence[str]) -> ExistingRun:
+    run = finished_run(path, trust)
     with _naming(run.path):
         recipe = recipe_of(run)
         return ExistingRun(run, recipe, trained_data(run, recipe, load_checkpoint(run.best_checkpoint)))
@@ -183,10 +195,10 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
             str(run.data.longest_trained): len({other.data.longest_trained for other in others}),
         }
         names.append("_".join([name, *(fact for fact, count in facts.items() if count > 1)]))
-    return dict(zip(_distinct(names), cases, strict=True))
+    return dict(zip(distinct_names(names), cases, strict=True))
 
 
-def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
+def encoding_names(cases: Mapping[str, Sequence[KnownRun]], every: Sequence[KnownRun], conf: Path) -> list[str]:
     """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
 
     A group that is the same for all runs of each case is in no name, unless it makes the encoding.
@@ -200,11 +212,11 @@ def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[Exist
     for config in training.values():
         if config not in groups:
             groups.append(config)
-    names = _distinct(labels(groups, conf))
+    names = distinct_names(labels(groups, conf))
     return [names[groups.index(training[run])] for run in every]
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """Return names of encodings or cases that are valid, and differ in more than capitals and punctuation.
 
     Others that are the same have a number.

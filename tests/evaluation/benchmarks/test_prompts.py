@@ -20,7 +20,7 @@ def made(tmp_path, monkeypatch):
     def ruler_items(task, tokenizer, length, count, seed, **others):
         calls.append((task, length, count, seed, others))
         prompt = Prompt(f"Say {seed}:\nit is {seed}.\nNow", "It is", [str(seed)], (7, 17), [f"it is {seed}."])
-        return [as_item(i, prompt, len(tokenizer("x").input_ids), length, "RULER", seed) for i in range(count)]
+        return [as_item(i, prompt, len(tokenizer("x").input_ids), length, "RULER", seed, 8) for i in range(count)]
 
     monkeypatch.setattr(prompts.ruler, "ruler_items", ruler_items)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -58,13 +58,16 @@ class Item:
     needles: list[str]
     hay: list[int]
     distractors: list[list[str]]
+    max_new_tokens: int
 
 
-def as_item(index: int, prompt: Prompt, length: int, max_length: int, form: str, seed: int) -> dict[str, Any]:
-    """Return the item of a prompt that has this length with its answer."""
+def as_item(
+    index: int, prompt: Prompt, length: int, max_length: int, form: str, seed: int, max_new_tokens: int
+) -> dict[str, Any]:
+    """Return the item of a prompt that has this length with its answer, which has at most some tokens."""
     text, prefix, outputs, hay, needles, _ = prompt
     wrong = _wrong_answers(prompt, seed, index)
-    return vars(Item(index, text, outputs, prefix, length, max_length, form, [*needles], [*hay], wrong))
+    return vars(Item(index, text, outputs, prefix, length, max_length, form, [*needles], [*hay], wrong, max_new_tokens))
 
 
 def _wrong_answers(prompt: Prompt, seed: int, index: int) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Tasks in the form of published benchmarks, with words and rules of our own: JSON look-up, MRCR, and BABILong.
+"""Tasks in the form of published benchmarks, with our words and rules: JSON look-up, MRCR, and BABILong.
 
 json_kv asks for a value of a JSON object of UUIDs (Liu et al. 2023, arXiv 2307.03172). mrcr_2, mrcr_4 and mrcr_8 ask
 for one of 2, 4 or 8 answers to the same request in a conversation (Vodrahalli et al. 2024, arXiv 2409.12640, and
@@ -51,7 +51,7 @@ WORDS = {
 }
 NUM_FACTS = dict(zip(BABILONG, (8, 14, 24), strict=True))
 MAX_WORDS = 40
-"""Words of your own text after which a longer sentence is cut."""
+"""Words in your text after which a longer sentence is cut."""
 
 Build = Callable[[int], Prompt]
 """Makes a prompt with this many sentences, pairs or turns of hay."""
@@ -69,7 +69,7 @@ def form_items(
     files: str | Sequence[str] | None = None,
     depth: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return items of a task of `TASKS`, as `prompts.items` does, made anew, each with as much hay as fits.
+    """Return items of a task of `TASKS`, as `prompts.items` does, made again, each with as much hay as fits.
 
     Args:
         files: text files in which the tasks `BABILONG` hide their facts; None is sentences made by rule.
@@ -92,10 +92,11 @@ def form_items(
 
         def item(size: int) -> dict[str, Any]:
             prompt = build(size)
-            item = as_item(index, prompt, 0, length, form, seed)
+            item = as_item(index, prompt, 0, length, form, seed, 0)
             texts = prompt.written, *(f" {answer}" for (answer,) in [item["outputs"], *item["distractors"]])
             prompt_length, *answer_lengths = (len(tokenizer(text).input_ids) for text in texts)
-            return item | {"length": prompt_length + max(answer_lengths)}
+            longest = max(answer_lengths)
+            return item | {"length": prompt_length + longest, "max_new_tokens": longest}
 
         size = 1
         while item(size)["length"] <= length and size < length:
@@ -248,8 +249,8 @@ def _facts(draws: random.Random, task: str, text: list[str]) -> Build:
 
     def build(size: int) -> Prompt:
         return _prompt(
-            "Facts about people are hidden in the text below. Memorize them. I will ask about them afterwards. Whoever "
-            "carries something takes it along.\n\n",
+            "Facts about people are hidden in the text below. Memorize them. I will ask about them afterwards. "
+            "People take along what they carry.\n\n",
             " ".join(_inserted(hay(size), needles)),
             f"\n\n{question}",
             prefix=prefix,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from datasets.utils import tqdm
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
@@ -52,6 +51,14 @@ class HarnessModel(TemplateLM):
         self.model, self.tokens, self.max_length, self.seed = model, tokenizer, max_length, seed
         self._device = next(model.parameters()).device
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return scores
+
+    def _model_call(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        logits_BTV: torch.Tensor = self.model(tokens_BT)
+        return logits_BTV
+
     @property
     def eot_token_id(self) -> int:
         return self.tokens.end_id
@@ -66,7 +73,7 @@ class HarnessModel(TemplateLM):
         """Return for each context and continuation its log probability, and whether greedy decoding would write it."""
         texts = [(context + end)[-self.max_length - 1 :] for _, context, end in requests]
         scores: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        with tqdm(total=len(requests), desc="probabilities", disable=disable_tqdm) as progress, torch.no_grad():
+        with torch.no_grad():
             for batch in _batches([len(text) for text in texts]):
                 longest = max(len(texts[i]) for i in batch) - 1
                 # Padding is after the texts, whose tokens do not see it.
@@ -82,12 +89,11 @@ class HarnessModel(TemplateLM):
                     scores[i] = log_p, bool((log_p_TV.argmax(-1) == answer_T).all())
                     if key is not None:
                         self.cache_hook.add_partial("loglikelihood", key, scores[i])
-                progress.update(len(batch))
         return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         totals = []
-        for request in tqdm(requests, desc="texts", disable=disable_tqdm):
+        for request in requests:
             (text,) = request.args
             windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
             scores = self._loglikelihood_tokens([(None, *make_disjoint_window(w)) for w in windows], disable_tqdm=True)
@@ -97,7 +103,7 @@ class HarnessModel(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         answers = []
-        for request in tqdm(requests, desc="answers", disable=disable_tqdm):
+        for request in requests:
             prompt, settings = request.args
             answers.append(self._answer(prompt, settings))
             self.cache_hook.add_partial("generate_until", (prompt, settings), answers[-1])

@@ -37,7 +37,7 @@ HAVE_DEPTH = (*ruler.HAVE_DEPTH, *forms.HAVE_DEPTH)
 MAX_BYTES = 2**30
 """Size of the largest file of items that is kept."""
 LIBRARIES = ("lm-eval", "wonderwords", "numpy")
-"""What the prompts of RULER depend on."""
+"""Packages that decide on the prompts of RULER."""
 
 
 class PoslabTokenizer:
@@ -64,11 +64,11 @@ def items(
     """Return the items of a task, which depend only on the arguments; they are made once and kept in Poslab's cache.
 
     An item has the keys of lm-evaluation-harness's items: `index`, `input`, `outputs`, `gen_prefix`, `length` (tokens
-    of `input`, `gen_prefix`, special tokens and the longest answer together) and `max_length`. Its other keys are
-    `form`, which says what the prompt has of the benchmark and what of your own; `needles`, the parts of `input` that
-    determine the answer, none where all of it does (cwe, fwe); `hay`, from and to which character of `input` there is
-    hay; and `distractors`, up to three wrong answers of the form of `outputs`. `custom_dataset` of a task of the
-    harness can return `{"test": datasets.Dataset.from_list(items(...))}`.
+    of `input`, `gen_prefix`, special tokens and the longest answer together) and `max_length`. Its others are `form`,
+    which says what of the prompt is the benchmark's and what is yours; `needles`, the parts of `input` that determine
+    the answer, none where all of it does (cwe, fwe); `hay`, from and to which character of `input` there is hay;
+    `distractors`, up to three wrong answers of the form of `outputs`; and `max_new_tokens`, of the longest answer.
+    `custom_dataset` of a task of the harness can return `{"test": datasets.Dataset.from_list(items(...))}`.
 
     Args:
         task: one of `TASKS`.
@@ -77,7 +77,7 @@ def items(
         length: most tokens of a prompt and its answer.
         count: number of items.
         seed: of all random draws, from 0 to 2^32 - 1; 42 in RULER.
-        files: text files for hay, paths or globs. The tasks `ruler_text` need them, and those of BABILong take them.
+        files: text files for hay, paths or globs. The tasks `ruler_text` need them, and BABILong takes them.
         answers: files of questions for the tasks `ruler_qa` of `GROUPS`, as `dataset=answers_file` has them.
         depth: of the needle in tasks of `HAVE_DEPTH`, from 0 (the beginning) to 1 (right before the question). None
             draws it.
@@ -94,8 +94,7 @@ def items(
         raise ValueError(f"depth must be from 0 to 1, got {depth}")
     if depth is not None and task not in HAVE_DEPTH:
         raise ValueError(f"depth must be null for task={task}; it is for {', '.join(HAVE_DEPTH)}")
-    if isinstance(tokenizer, Tokenizer):
-        tokenizer = PoslabTokenizer(tokenizer)
+    tokenizer = called(tokenizer)
     read = {
         "files": files if task in (*ruler.NEED_TEXT, *forms.BABILONG) else None,
         "answers": answers if task in ruler.NEED_ANSWERS else None,
@@ -128,6 +127,11 @@ def items(
         except ValueError as error:
             print(f"warning: {error}: the prompts are not kept", file=sys.stderr)
     return made
+
+
+def called(tokenizer: Callable[[str], Any] | Tokenizer) -> Callable[[str], Any]:
+    """Return a tokenizer that is called as one of transformers."""
+    return PoslabTokenizer(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
 
 
 def without_needles(item: dict[str, Any]) -> str:

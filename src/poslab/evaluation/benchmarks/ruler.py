@@ -69,7 +69,7 @@ def ruler_items(
     answers: str | Sequence[str] | None = None,
     depth: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return items of a task of RULER, as `prompts.items` does, made anew. They depend only on the arguments.
+    """Return items of a task of RULER, as `prompts.items` does, made again. They depend only on the arguments.
 
     Args:
         task: one of `TASKS`.
@@ -128,7 +128,7 @@ def ruler_items(
                 high = max(int(length / (measure(draw(step, 0)) / step) * 3), 2 * step)
                 prompts = _sized(draw, measure, limit, count, step, high)
         return [
-            as_item(index, prompt, measure(prompt) + answer_tokens, length, form, seed)
+            as_item(index, prompt, measure(prompt) + answer_tokens, length, form, seed, answer_tokens)
             for index, prompt in enumerate(prompts)
         ]
 
@@ -146,7 +146,7 @@ def ruler_items(
 
 
 class _Draws(random.Random):
-    """What the harness's modules use of the module `random`, with its own state and a fixed depth of one needle."""
+    """The functions of `random` that the harness's modules use, with its own state and a fixed depth of one needle."""
 
     Random = random.Random
 
@@ -155,7 +155,7 @@ class _Draws(random.Random):
         self.first_seed, self.depth = seed, depth
 
     def begin_item(self, index: int) -> None:
-        """Where depths are compared, draw the same for an item at each; else go on, as NVIDIA's code does."""
+        """Draw the same for an item at each depth where depths are compared; else go on, as NVIDIA does."""
         if self.depth is not None:
             self.seed(f"{self.first_seed} {index}")
 

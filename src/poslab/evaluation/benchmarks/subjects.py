@@ -1,0 +1,246 @@
+"""Language models of a benchmark: a pretrained model under an encoding, or the model of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.model import CachingLM
+from lm_eval.models.huggingface import HFLM
+from sqlitedict import SqliteDict
+
+from poslab.configuration.build import build, full_keys
+from poslab.data import cache
+from poslab.data.tokenizers import Tokenizer, load_tokenizer
+from poslab.encodings import EncodingFactory, TemperatureFactory
+from poslab.evaluation.benchmarks.harness import HarnessModel
+from poslab.models import Model
+from poslab.pretrained.borrow import exchange
+from poslab.pretrained.directory import configuration, errors_of_library, with_weights
+from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.families import text_of
+from poslab.pretrained.proof import family_of
+from poslab.runs.checkpoint import checkpoint_file
+from poslab.runs.directory import RunDirectory
+from poslab.runs.loading import load
+
+PRETRAINED = "poslab.encodings.PretrainedPositions"
+
+
+class Subject(ABC):
+    """A model that is measured.
+
+    Args:
+        name: of its encoding, for tables.
+        seed: of its training, or of the new parameters of its encoding.
+        words: of the command line that choose it.
+        path: of its directory.
+        device: of its weights while it is measured.
+        config: resolved configuration of its run, or of a run that would train it.
+    """
+
+    training_length: int
+    """Longest training length."""
+
+    steps: int
+    """Steps of training that made its encoding: 0 of a pretrained model before any."""
+
+    def __init__(
+        self, name: str, seed: int, words: Sequence[str], path: str, device: torch.device, config: Mapping[str, Any]
+    ) -> None:
+        self.name, self.seed, self.words, self.path, self.device, self.config = name, seed, words, path, device, config
+
+    @property
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Files with its weights and its configuration."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """Its tokenizer, of transformers or ours."""
+
+    @property
+    @abstractmethod
+    def end(self) -> int | None:
+        """Number of positions at which it ends; None if it does not."""
+
+    @abstractmethod
+    def lm(self, length: int) -> Any:
+        """Return the language model for prompts of at most this many tokens."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back the memory of its weights."""
+
+    @property
+    def identity(self) -> str:
+        """A name that another model has only if its answers are the same."""
+        stats = sorted((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files)
+        parts = {key: self.config.get(key) for key in ("model", "encoding", "positions", "temperature", "attention")}
+        return cache.key(
+            {
+                "files": stats,
+                "config": json.loads(json.dumps(parts, default=str)),
+                "seed": self.seed,
+                "dtype": str(getattr(self, "_dtype", "")),
+            }
+        )
+
+    def answering(self, length: int, answers: Path) -> Any:
+        """Return the language model with its answers kept in a file, where those that are known are not asked again."""
+        lm = self.lm(length)
+        caching = CachingLM(lm, str(answers / f"{self.identity}-{length}.db"))
+        caching.dbdict.close()
+        # As JSON instead of pickles, which would be run as code.
+        caching.dbdict = SqliteDict(caching.cache_db, autocommit=True, encode=json.dumps, decode=json.loads)
+        lm.set_cache_hook(caching.get_cache_hook())
+        return caching
+
+
+class QuietHFLM(HFLM):
+    """The harness's own form of a model of transformers, without bars."""
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().generate_until(requests, disable_tqdm=True)
+
+
+class PretrainedSubject(Subject):
+    """A pretrained model under an encoding.
+
+    Args:
+        dtype: of its weights, and others as in `Subject`.
+    """
+
+    steps = 0
+
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        words: Sequence[str],
+        path: str,
+        device: torch.device,
+        config: Mapping[str, Any],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(name, seed, words, path, device, config)
+        self._config, self._dtype = configuration(path), dtype
+        self._family = family_of(self._config)
+        self.training_length = self._family.facts(text_of(self._config)).training_length
+
+    @property
+    def files(self) -> list[Path]:
+        folder = Path(self.path)
+        return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with errors_of_library(self.path):
+            return AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, local_files_only=True)
+
+    @property
+    def _is_untouched(self) -> bool:
+        return self.config["encoding"]["_target_"] == PRETRAINED and self.config.get("temperature") is None
+
+    @cached_property
+    def _opened(self) -> tuple[Any, Exchange | None]:
+        """The model of transformers, and the exchange of its encoding; None if it has its own."""
+        from transformers import AutoModelForCausalLM
+
+        layers = self._family.layers.rpartition(".")[2]
+        model, has_head = with_weights(AutoModelForCausalLM, self.path, self._config, layers)
+        if not has_head:
+            raise ValueError(f"path={self.path} has no weights of an output layer, without which nothing is predicted")
+        model = model.to(self.device, self._dtype).eval()
+        if self._is_untouched:
+            with contextlib.suppress(ValueError, ImportError):  # then it goes on with the attention that it has
+                model.set_attn_implementation("sdpa")
+            return model, None
+        torch.manual_seed(self.seed)
+        with full_keys("encoding", self.config):
+            encoding = build(self.config, "encoding", EncodingFactory)
+        chosen = self.config.get("temperature")
+        temperature = None if chosen is None else build(self.config, "temperature", TemperatureFactory)
+        return model, exchange(model, encoding, temperature)
+
+    @property
+    def end(self) -> int | None:
+        _, replaced = self._opened
+        if replaced is not None:
+            return replaced.encodings.end_with(None)
+        return None if self._family.rows is None else self.training_length
+
+    def lm(self, length: int) -> Any:
+        return QuietHFLM(
+            pretrained=self._opened[0],
+            tokenizer=self.tokenizer,
+            max_length=length,
+            batch_size=1,
+            device=str(self.device),
+        )
+
+    def close(self) -> None:
+        self.__dict__.pop("_opened", None)
+        gc.collect()
+
+
+class RunSubject(Subject):
+    """The model of a finished run.
+
+    Args:
+        training_length, steps: of its training; `trust` as of `load`, and others as in `Subject`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        words: Sequence[str],
+        path: str,
+        device: torch.device,
+        config: Mapping[str, Any],
+        training_length: int,
+        steps: int,
+        trust: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, seed, words, path, device, config)
+        self.training_length, self.steps, self._trust = training_length, steps, trust
+
+    @property
+    def files(self) -> list[Path]:
+        return [checkpoint_file(self.path)]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(RunDirectory.of(self.path, self._trust).path)
+
+    @cached_property
+    def _model(self) -> Model:
+        return load(self.path, self.device, trust=self._trust)
+
+    @property
+    def end(self) -> int | None:
+        return self._model.max_length
+
+    def lm(self, length: int) -> HarnessModel:
+        return HarnessModel(self._model, self.tokenizer, length)
+
+    def close(self) -> None:
+        self.__dict__.pop("_model", None)
+        gc.collect()
