@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -11,11 +12,15 @@ import numpy as np
 import pytest
 
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
-from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, make_prompts
+from poslab.evaluation.benchmarks.forms import TASKS as FORMS
+from poslab.evaluation.benchmarks.forms import form_items
+from poslab.evaluation.benchmarks.prompts import PoslabTokenizer
+from poslab.evaluation.retrieval import EXACT, RENAMED, TASKS, Haystack, Prompt, log_choices, require_tasks
 
 STORY = "In the morning the old fisherman went down to the harbour, and the gulls followed him along the wall. " * 9
 DEPTHS = [0.0, 0.37, 1.0]
-WITH_DEPTH = [name for name, task in TASKS.items() if task.has_depth]
+EXACT_TASKS = [task.name for task in EXACT]
+HIDDEN = r"\nThe pass key is \d+\. Remember it\.\n"
 
 
 @cache
@@ -25,7 +30,7 @@ def tokenizer(name: str) -> Tokenizer:
 
 def prompts_of(name: str, length: int = 500, depth: float = 0.37, seed: int = 0, **others) -> list[Prompt]:
     haystack = Haystack(others.get("tokenizer", ByteTokenizer()), STORY)
-    return make_prompts(TASKS[name], haystack, length, depth, samples=5, seed=seed)
+    return TASKS[name].prompts(haystack, length, depth, samples=5, seed=seed)
 
 
 def texts(prompts: list[Prompt]) -> list[tuple[str, str]]:
@@ -38,7 +43,7 @@ def texts(prompts: list[Prompt]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("vocabulary", ["bytes", "bpe"])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", EXACT_TASKS)
 def test_every_prompt_has_exactly_the_length_asked_for(name, vocabulary):
     for length in (300, 301, 777):
         for depth in DEPTHS:
@@ -49,7 +54,7 @@ def test_every_prompt_has_exactly_the_length_asked_for(name, vocabulary):
                 assert 1 <= prompt.answer_length < length
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", EXACT_TASKS)
 def test_equal_seeds_give_the_same_prompts_and_others_give_others(name):
     def tokens(seed: int) -> list[list[int]]:
         return [prompt.tokens.tolist() for prompt in prompts_of(name, seed=seed)]
@@ -59,38 +64,14 @@ def test_equal_seeds_give_the_same_prompts_and_others_give_others(name):
     assert len({tuple(prompt) for prompt in both}) == len(both)
 
 
-def number_of(text: str) -> str:
-    (key,) = re.findall(r"What is the number of (\w+)\?", text)
-    (number,) = re.findall(rf"\nThe number of {key} is (\d+)\.\n", text)
-    return number
-
-
-def numbers_of(text: str) -> str:
-    (key,) = re.findall(r"numbers of (\w+), in order\?", text)
-    return " ".join(re.findall(rf"\nA number of {key} is (\d+)\.\n", text))
-
-
-def variables_of(text: str) -> str:
-    (value,) = re.findall(r"Which variables are (\d+), in order\?", text)
-    values: dict[str, str] = {}
-    for name, source in re.findall(r"\nLet (\w+) = (\w+)\.\n", text):
-        values[name] = values.get(source, source)
-    return " ".join(name for name, known in values.items() if known == value)
-
-
 READERS: dict[str, Callable[[str], str]] = {
     "passkey": lambda text: re.findall(r"\nThe pass key is (\d+)\. Remember it\.\n", text)[0],
-    "needle": number_of,
-    "multi_key": number_of,
-    "multi_value": numbers_of,
-    "variable_tracking": variables_of,
     "copying": lambda text: text.strip("\n"),
-    "induction": lambda text: text,
 }
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "induction"])
+@pytest.mark.parametrize("name", READERS)
 def test_a_reader_of_the_prompt_finds_the_answer(name, depth):
     for text, answer in texts(prompts_of(name, depth=depth)):
         assert READERS[name](text) == answer
@@ -103,57 +84,26 @@ def test_induction_repeats_its_first_half_and_asks_for_all_but_the_first_token()
             assert prompt.answer_length == 49
 
 
-HIDDEN = {
-    "passkey": r"\nThe pass key is \d+\. Remember it\.\n",
-    "needle": r"\nThe number of \w+ is \d+\.\n",
-    "multi_key": r"\nThe number of \w+ is \d+\.\n",
-    "multi_value": r"\nA number of \w+ is \d+\.\n",
-    "variable_tracking": r"\nLet \w+ = \w+\.\n",
-}
-
-
-def asked_for(name: str, text: str, answer: str) -> list[str]:
-    """The hidden sentences about the thing that is asked for."""
-    lines = re.findall(HIDDEN[name], text)
-    return [line for line in lines if any(f" {word}" in line.partition("=")[0] for word in answer.split())]
-
-
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("name", WITH_DEPTH)
-def test_depth_is_the_share_of_the_filler_before_the_needle(name, depth):
-    """Of several, the first; others that are not asked for may stand before it. A token is a byte here."""
-    for text, answer in texts(prompts_of(name, depth=depth)):
-        before_question = text[: text.rindex("\nWh")]
-        first = asked_for(name, text, answer)[0]
-        before, _, after = before_question.partition(first)
-        filler_before, filler_after = (re.sub(HIDDEN[name], "", part) for part in (before, after))
-        assert len(filler_before) == round(depth * (len(filler_before) + len(filler_after)))
+def test_depth_is_the_share_of_the_filler_before_the_pass_key(depth):
+    """A token is a byte here."""
+    for text, _ in texts(prompts_of("passkey", depth=depth)):
+        before, after = re.split(HIDDEN, text[: text.rindex("\nWh")])
+        assert len(before) == round(depth * (len(before) + len(after)))
 
 
-@pytest.mark.parametrize("name", WITH_DEPTH)
-def test_at_the_ends_the_needle_is_first_and_last(name):
-    for text, _ in texts(prompts_of(name, depth=0.0)):
-        assert text.startswith("\n")
-        assert asked_for(name, text, READERS[name](text))[0] == re.search(HIDDEN[name], text).group()
-    for text, _ in texts(prompts_of(name, depth=1.0)):
-        needles = asked_for(name, text, READERS[name](text))
-        assert text[: text.rindex("\nWh")].endswith("".join(needles))
-
-
-@pytest.mark.parametrize("name", WITH_DEPTH)
-def test_depth_moves_what_is_hidden_and_changes_nothing_else(name):
+def test_depth_moves_what_is_hidden_and_changes_nothing_else():
     def parts(depth: float) -> list[tuple[str, list[str], str]]:
         return [
-            (re.sub(HIDDEN[name], "", text), sorted(re.findall(HIDDEN[name], text)), answer)
-            for text, answer in texts(prompts_of(name, depth=depth))
+            (re.sub(HIDDEN, "", text), re.findall(HIDDEN, text), answer)
+            for text, answer in texts(prompts_of("passkey", depth=depth))
         ]
 
     assert parts(0.0) == parts(0.37) == parts(1.0)
 
 
-@pytest.mark.parametrize("name", WITH_DEPTH)
-def test_subwords_of_an_answer_stand_in_the_text_as_they_do_in_the_answer(name):
-    for prompt in prompts_of(name, tokenizer=tokenizer("bpe")):
+def test_subwords_of_an_answer_stand_in_the_text_as_they_do_in_the_answer():
+    for prompt in prompts_of("passkey", tokenizer=tokenizer("bpe")):
         answer = prompt.tokens[-prompt.answer_length :]
         whole = tokenizer("bpe").decode(answer)
         words = [tokenizer("bpe").encode(f" {word}").tolist() for word in whole.split()]
@@ -165,11 +115,52 @@ def test_subwords_of_an_answer_stand_in_the_text_as_they_do_in_the_answer(name):
             assert any(text[i : i + len(word)] == word for i in range(len(text)))
 
 
-def test_needles_lie_in_the_text_of_the_caller_and_passkeys_never_do():
-    for text, _ in texts(prompts_of("needle", depth=1.0)):
-        assert text[: text.index("\n")] in STORY * 2
+@pytest.mark.parametrize("name", FORMS)
+def test_a_prompt_of_a_benchmark_is_its_item_with_the_answer_behind_it(name):
+    made = form_items(
+        name, PoslabTokenizer(ByteTokenizer()), 2500, 5, seed=0, depth=0.5 if TASKS[name].has_depth else None
+    )
+    for prompt, item in zip(prompts_of(name, 2500, 0.5), made, strict=True):
+        if not name.startswith("babilong"):  # whose hay is the story
+            whole = f"{item['input']} {item['gen_prefix']} {item['outputs'][0]}"
+            assert ByteTokenizer().decode(prompt.tokens) == whole
+        assert len(prompt.tokens) <= 2500
+        answer = ByteTokenizer().decode(prompt.tokens[-prompt.answer_length :])
+        assert answer == item["outputs"][0]
+
+
+def test_the_text_of_the_caller_is_the_hay_of_a_benchmark_that_takes_one():
+    for text, _ in texts(prompts_of("babilong_qa1", 2500)):
+        assert "the gulls followed him along the wall." in text
     for text, _ in texts(prompts_of("passkey", depth=1.0)):
         assert "fisherman" not in text
+
+
+@pytest.mark.needs("lm_eval", "wonderwords", "nltk")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in TASKS if name.startswith(("niah", "vt"))])
+def test_an_answer_of_ruler_is_in_the_order_of_its_prompt(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for text, answer in texts(prompts_of(name, 3000)):
+        values = answer.split()
+        assert all(value in text for value in values)
+        if name in ("niah_multivalue", "vt"):
+            hay = text.rpartition("hidden in")[2]
+            assert [hay.index(value) for value in values] == sorted(hay.index(value) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("output", "count"),
+    [("kitchen", 6), ("1234567", 9 * 10**6), ("ABCDE", 26**5), ("6b8ce0de-25ff-4efb-ad93-3bd2ac3b7ba4", 2**122)],
+)
+def test_the_choices_of_a_guess_are_the_answers_of_the_form(output, count):
+    assert log_choices(output) == pytest.approx(math.log(count))
+
+
+def test_an_earlier_name_is_one_sentence_with_the_present_one():
+    for earlier, present in RENAMED.items():
+        with pytest.raises(ValueError, match=f"^tasks must name {present} instead of {earlier}"):
+            require_tasks([earlier])
 
 
 def test_token_ids_are_a_filler_too_without_their_ends_of_documents():
@@ -179,14 +170,14 @@ def test_token_ids_are_a_filler_too_without_their_ends_of_documents():
 
 def test_random_sequences_are_of_tokens_that_the_filler_has():
     haystack = Haystack(ByteTokenizer(), "abcab")
-    for prompt in make_prompts(TASKS["induction"], haystack, 60, 0.0):
+    for prompt in TASKS["induction"].prompts(haystack, 60):
         assert set(prompt.tokens.tolist()) == set(b"abc")
-    prompts = make_prompts(TASKS["induction"], Haystack(ByteTokenizer()), 900, 0)
+    prompts = TASKS["induction"].prompts(Haystack(ByteTokenizer()), 900)
     tokens = np.concatenate([prompt.tokens for prompt in prompts])
     assert set(tokens.tolist()) == set(range(256))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", EXACT_TASKS)
 def test_the_length_that_an_error_names_is_enough_and_one_less_is_not(name):
     with pytest.raises(ValueError, match=r"^lengths must .*got 1$") as error:
         prompts_of(name, length=1)

@@ -16,7 +16,7 @@ from poslab.cli.help import evaluate_help, keys, keys_of
 from poslab.cli.hydra_command import check_figure_width, command, named_runs, quick_imports
 from poslab.configuration.command_line import CONF, choices, groups, key_of
 from poslab.configuration.labels import OF_THE_ENCODING
-from poslab.evaluation.settings import Request
+from poslab.evaluation.settings import Request, Retrieval
 
 if TYPE_CHECKING:
     from poslab.evaluation.command import PretrainedChoice
@@ -31,8 +31,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     _check_choices(config, runs, overrides, of_model)
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
     check_figure_width(config["figure"]["width"])
+    try:
+        retrieval = Retrieval(**config["retrieval"] or {})
+    except ValueError as error:
+        raise ValueError(f"retrieval.{error}") from error
     request = Request(
         **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
+        retrieval=retrieval,
         output=of_job if config["output"] is None else str(config["output"]),
         figure_width=config["figure"]["width"],
         trust=config["trust"],

@@ -7,7 +7,7 @@ import inspect
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -108,6 +108,7 @@ def _identity(runs: Sequence[EvaluatedRun], request: Request) -> str:
         text = None if run.text is None else hashlib.sha256(run.text.tokens.tobytes()).hexdigest()
         models.append([run.name, dict(run.recipe.config), dict(run.swap), str(folder), stats, text])
     asked = [request.lengths, request.stride, request.seed, request.split, request.tokens, request.device]
+    asked.append(asdict(request.retrieval))
     return cache.key({"models": models, "asked": asked, "version": version("poslab")})
 
 

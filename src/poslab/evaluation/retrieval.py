@@ -1,4 +1,4 @@
-"""Retrieval tasks: facts hidden in a text, a question, and its answer, in prompts of an exact number of tokens.
+"""Retrieval tasks with answers in their prompts: those of benchmarks, pass keys, and the copying of tokens.
 
 Dimension letters: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from functools import cached_property
+from itertools import chain
 from operator import itemgetter
-from string import ascii_lowercase, ascii_uppercase
-from typing import NamedTuple
+from string import ascii_lowercase
+from tempfile import NamedTemporaryFile
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -20,31 +22,27 @@ import pandas as pd
 import torch
 from torch import nn
 
+from poslab.arguments import nearest
 from poslab.data.tokenizers import Tokenizer
+from poslab.evaluation.benchmarks.fitting import TooShortError
+from poslab.evaluation.benchmarks.forms import ADJECTIVES, PLACES, THINGS, VERBS, WHERE
+from poslab.evaluation.benchmarks.prompts import GROUPS, HAVE_DEPTH, items
 from poslab.evaluation.scores.tokens import evaluating, loss_and_correct
 
 SENTENCES = "The path goes on. The wind is cold. The hills are far away. We walk, and we rest, and we walk again. "
 
-KEYS = (
-    *("apples", "boats", "candles", "drums", "feathers", "gloves"),
-    *("hammers", "islands", "kettles", "lamps", "mirrors", "needles"),
-)
-"""Things with a number in the needles."""
-
-DIGITS, NUM_KEYS, NUM_VALUES, CHAINS, HOPS = 5, 4, 3, 2, 2
-"""Digits of a number, facts of `multi_key`, numbers of `multi_value`, and chains and hops of `variable_tracking`."""
+DIGITS = 5
+"""Digits of a pass key."""
 
 TOKENS_AT_ONCE = 8192
 """Tokens of a batch, which has at least one prompt."""
-
-VARIABLES = np.array([*map("".join, product(ascii_uppercase, repeat=3))])
 
 
 class Haystack:
     """A tokenizer and text in its tokens.
 
-    Texts are encoded piece by piece, so that a word has the same tokens everywhere. Prompts are joined from tokens, so
-    that their length is exact.
+    The tasks of this file encode texts piece by piece, so that a word has the same tokens everywhere, and join prompts
+    from tokens, so that their length is exact.
 
     Args:
         tokenizer: of the model.
@@ -73,6 +71,11 @@ class Haystack:
             self.alphabet = np.unique(self.text)
         if not len(self.text):
             raise ValueError("filler must contain at least one token of text, got none")
+
+    @cached_property
+    def written(self) -> str:
+        """The filler as text."""
+        return self.tokenizer.decode(self.text)
 
     def tokens(self, *pieces: str) -> np.ndarray:
         """Return the token ids of pieces of text, each encoded by itself, int64."""
@@ -128,7 +131,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class RetrievalTask(ABC):
-    """A maker of prompts. The same generator makes the same prompt; a depth only moves the fact to be found.
+    """A maker of prompts. The same seed makes the same prompts.
 
     Args:
         name: lower case, with underscores.
@@ -143,166 +146,87 @@ class RetrievalTask(ABC):
     has_depth: bool = field(default=True, kw_only=True)
 
     @abstractmethod
-    def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
-        """Return a prompt of a length in tokens, the answer included; the shortest one if it is too short.
+    def prompts(
+        self, haystack: Haystack, length: int, depth: float = 0.0, samples: int = 10, seed: int = 0
+    ) -> list[Prompt]:
+        """Return prompts of at most a length in tokens, the answer included.
+
+            prompts = TASKS["passkey"].prompts(Haystack(tokenizer), length=300, depth=0.5)
+            print(tokenizer.decode(prompts[0].tokens))
 
         The depth is the share of the filler before the fact to be found, from 0 (the beginning) to 1 (right before the
         question); a task without a depth ignores it.
+
+        Raises:
+            TooShortError: for a length without room for the task's facts, question and answer.
         """
 
 
-class Needles(NamedTuple):
-    """Depth and pieces of text of each hidden fact, a question, the words of its answer, and `Prompt.log_choices`."""
+class ExactTask(RetrievalTask):
+    """A task whose prompts have exactly the length. A depth only moves the fact to be found."""
 
-    needles: Sequence[tuple[float, Sequence[str]]]
-    question: str
-    answer: Sequence[str]
-    log_choices: float = DIGITS * math.log(10)
-
-
-@dataclass(frozen=True)
-class NeedleTask(RetrievalTask):
-    """A task of hidden facts: `needles` returns the facts of one prompt, the first of them at a depth.
-
-    Facts are hidden `in_sentences` that repeat even if the caller has a filler.
-    """
-
-    needles: Facts
-    in_sentences: bool = False
-
+    @abstractmethod
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
-        facts = self.needles(depth, generator)
-        needles = [(depth, haystack.tokens(*pieces)) for depth, pieces in facts.needles]
-        question, answer = haystack.question_and_answer(facts.question, facts.answer)
-        room = length - sum(len(needle) for _, needle in needles) - len(question) - len(answer)
-        filler = stretch(haystack.sentences if self.in_sentences else haystack.text, max(room, 0), generator)
-        tokens = np.concatenate([insert_needles(filler, needles), question, answer])
-        return Prompt(tokens, len(answer), facts.log_choices)
+        """Return a prompt of a length; the shortest one if it is too short."""
+
+    def prompts(
+        self, haystack: Haystack, length: int, depth: float = 0.0, samples: int = 10, seed: int = 0
+    ) -> list[Prompt]:
+        def of_length(length: int) -> list[Prompt]:
+            # The generators are the same at every length and depth, so that rows differ only in these.
+            generators = (np.random.default_rng([seed, crc32(self.name.encode()), n]) for n in range(samples))
+            return [self.prompt(haystack, length, depth, generator) for generator in generators]
+
+        needed = max(len(prompt.tokens) for prompt in of_length(0))
+        if length < needed:
+            raise TooShortError(f"lengths must be at least {needed} tokens for {self.name}, got {length}")
+        return of_length(length)
 
 
-TASKS: dict[str, RetrievalTask] = {}
-"""All tasks by name."""
-
-RULER = "Hsieh et al., RULER (COLM 2024), section"
-
-Facts = Callable[[float, np.random.Generator], Needles]
-
-
-def needle_task(name: str, about: str, source: str, in_sentences: bool = False) -> Callable[[Facts], Facts]:
-    """Add a function that returns facts as a `NeedleTask`, whose arguments these are."""
-
-    def add(needles: Facts) -> Facts:
-        TASKS[name] = NeedleTask(name, about, source, needles, in_sentences)
-        return needles
-
-    return add
-
-
-def _numbers(count: int, digits: int, generator: np.random.Generator) -> list[str]:
-    """Return different numbers with this many digits, which may start with zeros."""
-    drawn = generator.choice(10**digits, count, replace=False)
-    return [f"{number:0{digits}}" for number in drawn]
-
-
-def _in_order_from(depth: float, count: int, generator: np.random.Generator) -> list[float]:
-    """Return ascending depths: the given one, and random ones after it."""
-    later = np.sort(generator.random(count - 1))
-    return [depth, *(depth + (1 - depth) * later).tolist()]
-
-
-@needle_task(
-    "passkey",
-    "Sentences that repeat hide one random number, and end with a question about it.",
-    "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2",
-    in_sentences=True,
-)
-def _passkey(depth: float, generator: np.random.Generator) -> Needles:
+class Passkey(ExactTask):
     """... The hills are\nThe pass key is 58213. Remember it.\nfar away ...\nWhat is the pass key? The pass key is 58213
 
     The words differ from the paper.
     """
-    (number,) = _numbers(1, DIGITS, generator)
-    needle = ("\nThe pass key is", f" {number}", ". Remember it.\n")
-    return Needles([(depth, needle)], "\nWhat is the pass key? The pass key is", [number])
+
+    def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
+        (number,) = generator.choice(10**DIGITS, 1, replace=False)
+        key = f"{number:0{DIGITS}}"
+        needle = haystack.tokens("\nThe pass key is", f" {key}", ". Remember it.\n")
+        question, answer = haystack.question_and_answer("\nWhat is the pass key? The pass key is", [key])
+        room = length - len(needle) - len(question) - len(answer)
+        filler = stretch(haystack.sentences, max(room, 0), generator)
+        tokens = np.concatenate([insert_needles(filler, [(depth, needle)]), question, answer])
+        return Prompt(tokens, len(answer), log_choices=DIGITS * math.log(10))
 
 
-@needle_task("needle", "A text has one fact with a random number, and ends with a question about it.", f"{RULER} 3.1")
-def _needle(depth: float, generator: np.random.Generator) -> Needles:
-    """... The number of lamps is 58213. ... What is the number of lamps? The number of lamps is 58213"""
-    key = str(generator.choice(KEYS))
-    (number,) = _numbers(1, DIGITS, generator)
-    return Needles([(depth, _number_line(key, number))], _number_question(key), [number])
+class BenchmarkTask(RetrievalTask):
+    """A task of `poslab.evaluation.benchmarks`, whose hay is the filler where it takes text.
 
-
-def _number_line(key: str, number: str) -> tuple[str, ...]:
-    return "\nThe number of", f" {key}", " is", f" {number}", ".\n"
-
-
-def _number_question(key: str) -> str:
-    return f"\nWhat is the number of {key}? The number of {key} is"
-
-
-@needle_task(
-    "multi_key",
-    "A text has several facts of the same form, and ends with a question about one of them.",
-    f"{RULER} 3.1, multi-keys",
-)
-def _multi_key(depth: float, generator: np.random.Generator) -> Needles:
-    """... The number of lamps is 58213. ... The number of boats is 20417. ... What is the number of boats? ... 20417
-
-    Copying any number of the text is right in 1 of `NUM_KEYS` prompts. The other facts are at random positions.
+    Prompts are at most as long as the length. The values of an answer are in the order in which the question or the
+    prompt names them, which decides on a score of tokens.
     """
-    keys = [str(key) for key in generator.choice(KEYS, NUM_KEYS, replace=False)]
-    values = _numbers(NUM_KEYS, DIGITS, generator)
-    # Random depths are below 1, and equal depths keep their order: the fact in question is first at 0, last at 1.
-    depths = [depth, *generator.random(NUM_KEYS - 1).tolist()]
-    needles = list(zip(depths, map(_number_line, keys, values), strict=True))
-    return Needles(needles, _number_question(keys[0]), [values[0]])
+
+    def prompts(
+        self, haystack: Haystack, length: int, depth: float = 0.0, samples: int = 10, seed: int = 0
+    ) -> list[Prompt]:
+        with NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+            file.write(haystack.written)
+            file.flush()
+            settings: dict[str, Any] = {"files": file.name, "depth": depth if self.has_depth else None}
+            settings["keep"] = self.name not in GROUPS["retrieval"]  # which are made in no time
+            made = items(self.name, haystack.tokenizer, length, samples, seed, **settings)
+        return [self._prompt(haystack, item) for item in made]
+
+    def _prompt(self, haystack: Haystack, item: dict[str, Any]) -> Prompt:
+        outputs = item["outputs"]
+        if self.name == "niah_multivalue":
+            outputs = sorted(outputs, key=item["input"].index)
+        question, answer = haystack.question_and_answer(f"{item['input']} {item['gen_prefix']}", outputs)
+        return Prompt(np.concatenate([question, answer]), len(answer), sum(map(log_choices, outputs)))
 
 
-@needle_task(
-    "multi_value",
-    "A text has several numbers of one thing, and ends with a question about all of them, in order.",
-    f"{RULER} 3.1, multi-values",
-)
-def _multi_value(depth: float, generator: np.random.Generator) -> Needles:
-    """... A number of lamps is 58213. ... A number of lamps is 20417. ... The numbers of lamps are 58213 20417
-
-    The paper accepts any order; a fixed one makes the answer unique.
-    """
-    key = str(generator.choice(KEYS))
-    values = _numbers(NUM_VALUES, DIGITS, generator)
-    lines = [("\nA number of", f" {key}", " is", f" {value}", ".\n") for value in values]
-    needles = list(zip(_in_order_from(depth, NUM_VALUES, generator), lines, strict=True))
-    question = f"\nWhat are the numbers of {key}, in order? The numbers of {key} are"
-    return Needles(needles, question, values, math.log(math.perm(10**DIGITS, NUM_VALUES)))
-
-
-@needle_task(
-    "variable_tracking",
-    "Variables are set to a value or to each other; the question is which ones have one value.",
-    f"{RULER} 3.2",
-)
-def _variable_tracking(depth: float, generator: np.random.Generator) -> Needles:
-    """... Let QXA = 71. ... Let BOR = 18. ... Let LUM = QXA. ... Which variables are 71, in order? ... QXA LUM
-
-    The variable set to the value is at the depth, those that follow from it are at random positions after it, and the
-    other chains anywhere.
-    """
-    length = HOPS + 1
-    chains = generator.choice(VARIABLES, (CHAINS, length), replace=False).tolist()
-    values = _numbers(CHAINS, 2, generator)
-    depths = [depth, *generator.random(CHAINS - 1).tolist()]
-    needles = [
-        (position, ("\nLet", f" {name}", " =", f" {value}", ".\n"))
-        for first, value, chain in zip(depths, values, chains, strict=True)
-        for position, name, value in zip(_in_order_from(first, length, generator), chain, [value, *chain], strict=False)
-    ]
-    question = f"\nWhich variables are {values[0]}, in order? The variables are"
-    return Needles(needles, question, chains[0], math.log(math.perm(len(VARIABLES), length)))
-
-
-class CopyingRetrieval(RetrievalTask):
+class CopyingRetrieval(ExactTask):
     """A random string of letters after a line break, and the same again: `"\\nqzmkahv\\nqzmkahv"`.
 
     The answer is the whole second string, whose beginning the line break marks. A prompt of an odd number of bytes
@@ -320,7 +244,7 @@ class CopyingRetrieval(RetrievalTask):
         return Prompt(tokens, num_letters, log_choices=num_letters * math.log(len(letters)))
 
 
-class InductionRetrieval(RetrievalTask):
+class InductionRetrieval(ExactTask):
     """A sequence of random tokens, and the same again without a mark at its beginning: `17 203 88 5 17 203 88 5`.
 
     The answer is the second half without its first token, which is unpredictable: `203 88 5`. Guessing costs the
@@ -336,48 +260,76 @@ class InductionRetrieval(RetrievalTask):
         return Prompt(tokens, half - 1, log_choices=(half - 1) * math.log(len(haystack.alphabet)))
 
 
-TASKS |= {
-    "copying": CopyingRetrieval(
+ABOUT = {
+    "niah": ("A text hides values of keys, and ends with a question about some of them.", "RULER", "2404.06654"),
+    "vt": ("A text hides variables that are set to each other, and asks which have one value.", "RULER", "2404.06654"),
+    "json": ("A JSON object of UUIDs, and a question about the value of one key.", "Lost in the Middle", "2307.03172"),
+    "mrcr": ("A conversation repeats a request, and ends with a question about one answer.", "MRCR", "2409.12640"),
+    "babilong": ("A text hides facts about people, and ends with a question about them.", "BABILong", "2406.10149"),
+}
+"""About tasks of benchmarks by the first word of their names: one sentence, and the form with its arXiv number."""
+
+EXACT = (
+    Passkey(
+        "passkey",
+        "Sentences that repeat hide one random number, and end with a question about it.",
+        "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2",
+    ),
+    CopyingRetrieval(
         "copying",
         "A random string of letters fills half of the prompt, and is repeated after a line break.",
         "Jelassi et al., Repeat After Me (ICML 2024), section 2",
         has_depth=False,
     ),
-    "induction": InductionRetrieval(
+    InductionRetrieval(
         "induction",
         "Random tokens fill half of the prompt, and the other half repeats them.",
         "Olsson et al., In-context Learning and Induction Heads (2022), arXiv 2209.11895",
         has_depth=False,
     ),
+)
+
+TASKS: dict[str, RetrievalTask] = {task.name: task for task in EXACT} | {
+    name: BenchmarkTask(name, about, f"Form of {form}, arXiv {paper}", has_depth=name in HAVE_DEPTH)
+    for name in (*GROUPS["retrieval"], *GROUPS["ruler"], *GROUPS["ruler_text"])
+    if name not in ("cwe", "fwe")  # all of the prompt is evidence, and a guess has no known loss
+    for about, form, paper in [ABOUT[name.partition("_")[0]]]
 }
+"""All tasks by name."""
+
+DEFAULT_TASKS = ("passkey", "json_kv", "mrcr_2", "babilong_qa1", "copying", "induction")
+"""Tasks that need no package."""
+
+RENAMED = {
+    "needle": "niah_single_2",
+    "multi_key": "niah_multikey_1",
+    "multi_value": "niah_multivalue",
+    "variable_tracking": "vt",
+}
+"""Earlier tasks, and the tasks of RULER that are like them."""
 
 
-def make_prompts(
-    task: RetrievalTask, haystack: Haystack, length: int, depth: float, samples: int = 10, seed: int = 0
-) -> list[Prompt]:
-    """Return the prompts of one row of `retrieval`.
-
-        prompts = make_prompts(TASKS["passkey"], Haystack(tokenizer), length=300, depth=0.5)
-        print(tokenizer.decode(prompts[0].tokens))
-
-    Raises:
-        ValueError: for a length without room for the task's facts, question and answer.
-    """
-    require_room(task, haystack, length, samples, seed)
-    return [task.prompt(haystack, length, depth, _generator(task, seed, number)) for number in range(samples)]
+def require_tasks(names: Sequence[str]) -> None:
+    """Raise ValueError for a name that is of no task."""
+    for name in names:
+        if name in RENAMED:
+            raise ValueError(f"tasks must name {RENAMED[name]} instead of {name}, which was removed")
+        if name not in TASKS:
+            raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {name!r}{nearest(name, TASKS)}")
 
 
-def _generator(task: RetrievalTask, seed: int, number: int) -> np.random.Generator:
-    """Return the generator of one prompt, the same at every length and depth, so that rows differ only in these."""
-    return np.random.default_rng([seed, crc32(task.name.encode()), number])
-
-
-def require_room(task: RetrievalTask, haystack: Haystack, length: int, samples: int, seed: int) -> None:
-    """Raise ValueError for a length without room for the facts, the question and the answer of every prompt."""
-    shortest = (task.prompt(haystack, 0, 0.0, _generator(task, seed, number)) for number in range(samples))
-    needed = max(len(prompt.tokens) for prompt in shortest)
-    if length < needed:
-        raise ValueError(f"lengths must be at least {needed} tokens for {task.name}, got {length}")
+def log_choices(output: str) -> float:
+    """Return the logarithm of the number of answers with the form of this one; the code of MRCR is known."""
+    if output in PLACES:
+        return math.log(len(PLACES))
+    if output.isdigit():
+        return math.log(9) + (len(output) - 1) * math.log(10)
+    if output.isupper():
+        return len(output) * math.log(26)
+    if "\n" not in output:
+        return 122 * math.log(2)  # a UUID of version 4
+    line = math.log(len(ADJECTIVES) * len(VERBS) * len(WHERE))
+    return (output.count("\n") + 1) * line + output.count("\n") * math.log(len(THINGS))
 
 
 def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: int = TOKENS_AT_ONCE) -> pd.DataFrame:
@@ -393,19 +345,23 @@ def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: i
         A row for each prompt: `correct` (bool, the whole answer), `tokens` of the answer, `tokens_correct`, and `loss`,
         nats of the whole answer.
 
-    Raises:
-        ValueError: for prompts of several lengths, or none.
     """
-    lengths = sorted({len(prompt.tokens) for prompt in prompts})
-    if len(lengths) != 1:
-        raise ValueError(f"prompts must be one or more of the same number of tokens, got {lengths or 'none'}")
-    size = max(1, tokens_at_once // lengths[0])
+    by_length: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt.tokens), []).append(number)
+    sizes = {length: max(1, tokens_at_once // length) for length in by_length}
+    chunks = [
+        numbers[start : start + sizes[length]]
+        for length, numbers in by_length.items()
+        for start in range(0, len(numbers), sizes[length])
+    ]
     # On the device of the first weight; the CPU for a model without weights.
     tensors = chain(model.parameters(), model.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     batches = []
     with torch.no_grad(), evaluating(model):
-        for of_batch in (prompts[start : start + size] for start in range(0, len(prompts), size)):
+        for chunk in chunks:
+            of_batch = [prompts[number] for number in chunk]
             tokens_BT = torch.from_numpy(np.stack([prompt.tokens for prompt in of_batch])).to(device)
             answer_lengths = np.array([prompt.answer_length for prompt in of_batch])
             longest = int(answer_lengths.max())
@@ -416,5 +372,5 @@ def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: i
             correct_B = (correct_BA & inside_BA).sum(1)
             loss_B = np.where(inside_BA, loss_BA, 0.0).sum(1, dtype=np.float64)
             columns = {"correct": correct_B == answer_lengths, "tokens": answer_lengths, "tokens_correct": correct_B}
-            batches.append(pd.DataFrame({**columns, "loss": loss_B}))
-    return pd.concat(batches, ignore_index=True)
+            batches.append(pd.DataFrame({**columns, "loss": loss_B}, index=chunk))
+    return pd.concat(batches).sort_index()

@@ -94,6 +94,29 @@ class Progress:
 
 @with_checked_arguments
 @dataclass(frozen=True)
+class Retrieval:
+    """Prompts of the part `retrieval`; None is the default of `parts/retrieval.py`.
+
+    Args:
+        tasks: names of tasks.
+        lengths: most tokens of a prompt with its answer.
+        depths: of the fact to be found, from 0 to 1.
+        prompts: number of prompts of each task, length and depth.
+    """
+
+    tasks: Sequence[str] | None = None
+    lengths: Sequence[Count] | None = None
+    depths: Sequence[Annotated[float, Range(0, 1)]] | None = None
+    prompts: Count | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "lengths", "depths"):
+            if getattr(self, name) is not None and not getattr(self, name):
+                raise ValueError(f"{name} must not be empty; null is the default")
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
 class Settings:
     """Settings of the parts of an evaluation.
 
@@ -105,6 +128,7 @@ class Settings:
             window.
         text: shown token by token with its attention; None is the beginning of the evaluated text.
         seed: of the bootstrap and of retrieval prompts.
+        retrieval: prompts of the part `retrieval`.
         progress: of the parts through their slow steps.
     """
 
@@ -113,6 +137,7 @@ class Settings:
     stride: Count | None = None
     text: str | None = None
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+    retrieval: Retrieval = Retrieval()
     progress: Progress = field(default_factory=Progress, compare=False)
 
     def __post_init__(self) -> None:

@@ -99,5 +99,5 @@ def test_a_run_of_classes_has_a_probe_and_a_search(of_classes):
 
 def test_each_task_has_its_own(of_text, of_classes):
     text, classes = (extra_metrics_of(recipe_of(run)) for run in (of_text, of_classes))
-    assert {"passkey_accuracy", "passkey_loss", "needle_accuracy"} <= set(text)
+    assert {"passkey_accuracy", "passkey_loss", "json_kv_accuracy", "vt_loss"} <= set(text)
     assert classes == ["passkey_ndcg", "probe_accuracy"]  # there is no untouched model to be like

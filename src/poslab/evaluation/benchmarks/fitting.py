@@ -18,6 +18,10 @@ MAX_DISTRACTORS = 3
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
+class TooShortError(ValueError):
+    """No prompt of a task fits the length."""
+
+
 class Prompt(NamedTuple):
     """A prompt, and what its answer is read from.
 

@@ -16,7 +16,14 @@ from difflib import SequenceMatcher
 from itertools import chain, cycle, islice
 from typing import Any, NamedTuple
 
-from poslab.evaluation.benchmarks.fitting import SENTENCE_END, Prompt, as_item, largest_that_fits, words_of
+from poslab.evaluation.benchmarks.fitting import (
+    SENTENCE_END,
+    Prompt,
+    TooShortError,
+    as_item,
+    largest_that_fits,
+    words_of,
+)
 
 MRCR = ("mrcr_2", "mrcr_4", "mrcr_8")
 BABILONG = ("babilong_qa1", "babilong_qa2", "babilong_qa3")
@@ -106,7 +113,7 @@ def form_items(
     items = [item_of(index) for index in range(count)]
     if (needed := max(item["length"] for item in items)) > length:
         least = f"task={task} needs a length of at least {needed} tokens with this tokenizer"
-        raise ValueError(f"{least}, got {length}")
+        raise TooShortError(f"{least}, got {length}")
     return items
 
 

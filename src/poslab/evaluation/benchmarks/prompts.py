@@ -60,6 +60,7 @@ def items(
     files: str | Sequence[str] | None = None,
     answers: str | Sequence[str] | None = None,
     depth: float | None = None,
+    keep: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the items of a task, which depend only on the arguments; they are made once and kept in Poslab's cache.
 
@@ -81,6 +82,7 @@ def items(
         answers: files of questions for the tasks `ruler_qa` of `GROUPS`, as `dataset=answers_file` has them.
         depth: of the needle in tasks of `HAVE_DEPTH`, from 0 (the beginning) to 1 (right before the question). None
             draws it.
+        keep: whether to look for the items in the cache, and write them there.
 
     Raises:
         ValueError: for another argument, a missing file, or a short length, with the least length in the message.
@@ -105,7 +107,7 @@ def items(
             return forms.form_items(task, tokenizer, length, count, seed, files=files, depth=depth)
         return ruler.ruler_items(task, tokenizer, length, count, seed, files=files, answers=answers, depth=depth)
 
-    serialised = _serialised(tokenizer)
+    serialised = _serialised(tokenizer) if keep else None
     if serialised is None:
         return make()
     paths = [

@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from poslab.configuration.command_line import pip_install
-from poslab.evaluation.benchmarks.fitting import SENTENCE_END, Prompt, as_item, largest_that_fits, words_of
+from poslab.evaluation.benchmarks.fitting import (
+    SENTENCE_END,
+    Prompt,
+    TooShortError,
+    as_item,
+    largest_that_fits,
+    words_of,
+)
 from poslab.io.files import NotInstalledError
 
 NEEDLES: dict[str, dict[str, Any]] = {
@@ -52,10 +59,6 @@ HARNESS = RLock()
 
 Draw = Callable[[int, int], Prompt]
 """Makes a prompt from the amount of hay and the number of the item."""
-
-
-class TooShortError(ValueError):
-    """No prompt of a task fits the length."""
 
 
 def ruler_items(
@@ -141,7 +144,7 @@ def ruler_items(
             except TooShortError:
                 continue
             needed = f"task={task} needs a length of at least {longer} tokens with this tokenizer"
-            raise ValueError(f"{needed}, got {length}") from None
+            raise TooShortError(f"{needed}, got {length}") from None
         raise ValueError(f"task={task} does not fit {LONGEST} tokens with this tokenizer") from None
 
 

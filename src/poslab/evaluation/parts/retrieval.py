@@ -1,4 +1,4 @@
-"""Accuracy of passkeys, needles and copying, by distance.
+"""Accuracy of answers to questions about facts in the prompt, and of copying, by length and depth.
 
 Dimension letters: B prompts, T tokens of a prompt, V vocabulary.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import matplotlib
@@ -17,13 +18,21 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from torch import nn
 
-from poslab.configuration.build import nearest
 from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
+from poslab.evaluation.benchmarks.fitting import TooShortError
 from poslab.evaluation.by_length import length_name
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, lengths_of, tag
-from poslab.evaluation.retrieval import TASKS, TOKENS_AT_ONCE, Haystack, make_prompts, require_room, score_answers
+from poslab.evaluation.retrieval import (
+    DEFAULT_TASKS,
+    TASKS,
+    TOKENS_AT_ONCE,
+    Haystack,
+    RetrievalTask,
+    require_tasks,
+    score_answers,
+)
 from poslab.evaluation.settings import Settings, StepRunner, at_once
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Section, Table, panel_grid
 from poslab.report.text import listed
@@ -46,31 +55,45 @@ METRICS = ("accuracy", "token_accuracy", "loss", "chance_loss")
 
 
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
-    """Return the section, and an accuracy for each task and each length that has room for every task.
+    """Return the section, and an accuracy for each task and length.
 
-    Lengths are as in the settings, up to `MAX_MULTIPLE` times the training length.
+    Lengths that are not chosen are as in the settings, up to `MAX_MULTIPLE` times the training length, as far as they
+    have room for a task.
     """
-    evaluation = Evaluation()
-    frames = {}
-    lengths_by_name: dict[str, list[int]] = {}
+    evaluation, chosen = Evaluation(), settings.retrieval
+    depths, samples = chosen.depths or DEPTHS, chosen.prompts or PROMPTS
+    lengths_by_name: dict[str, Sequence[int]] = {}
     for run in runs:
         longest = max(MIN_PROMPT, MAX_MULTIPLE * run.training_length)
-        lengths = [length for length in lengths_of(runs, settings) if MIN_PROMPT <= length <= longest]
+        lengths = chosen.lengths or [n for n in lengths_of(runs, settings) if MIN_PROMPT <= n <= longest]
         lengths_by_name |= {run.name: lengths} if lengths else {}
-    prompts = PROMPTS * sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
+    try:
+        require_tasks(chosen.tasks or ())
+    except ValueError as error:
+        raise ValueError(f"retrieval.{error}") from error
+    tasks = [TASKS[name] for name in chosen.tasks or DEFAULT_TASKS]
+    prompts = samples * sum(len(depths) if task.has_depth else 1 for task in tasks)
     settings.progress.begin("retrieval", prompts * sum(sum(lengths) for lengths in lengths_by_name.values()))
+    frames = {}
     for run in (run for run in runs if run.name in lengths_by_name):
-        frames[run.name] = retrieval(
-            run.model,
-            run.tokenizer,
-            lengths=lengths_by_name[run.name],
-            depths=DEPTHS,
-            samples=PROMPTS,
-            seed=settings.seed,
-            filler=run.tokens,
-            step=settings.progress.of(run.name),
-        )
-        for (task, length), rows in frames[run.name].groupby(["task", "length"]):
+        try:
+            frame = retrieval(
+                run.model,
+                run.tokenizer,
+                chosen.tasks,
+                lengths=lengths_by_name[run.name],
+                depths=depths,
+                samples=samples,
+                seed=settings.seed,
+                filler=run.tokens,
+                step=settings.progress.of(run.name),
+            )
+        except TooShortError as error:
+            raise ValueError(f"retrieval.lengths: {error}") from error
+        if frame.empty:
+            continue
+        frames[run.name] = frame
+        for (task, length), rows in frame.groupby(["task", "length"]):
             evaluation.metrics[tag(run, runs, f"{task}_accuracy@{length}")] = rows["accuracy"].mean()
     if not frames:
         return evaluation
@@ -78,7 +101,10 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     figures = retrieval_figures(frames)
     if not figures:
         evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
-    text = f"Questions about facts somewhere in the window, in prompts of {words} tokens.\n\n{at_chance(frames)}"
+    text = (
+        f"Questions about facts somewhere in the window, in prompts of {words} tokens. Answers are scored "
+        f"teacher-forced: each token is predicted from the right ones before it.\n\n{at_chance(frames)}"
+    )
     evaluation.sections.append(Section("Retrieval", text, figures))
     if settings.parts is not None:  # it was asked for
         evaluation.lead = Section("Conclusion", at_chance(frames), [_overview(frames)])
@@ -88,7 +114,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 def retrieval(
     model: nn.Module,
     tokenizer: Tokenizer,
-    tasks: Sequence[str] = tuple(TASKS),
+    tasks: Sequence[str] | None = None,
     *,
     lengths: Sequence[int],
     depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
@@ -102,16 +128,17 @@ def retrieval(
 
         retrieval(model, ByteTokenizer(), ["passkey"], lengths=[256, 1024], filler=test_text)
 
-    A row depends only on its own task, length and depth. Prompts of different depths differ only in the depths of the
-    hidden facts; prompts of different lengths have the same facts and question.
+    A row depends only on its own task, length and depth. Of `passkey`, `json_kv` and `babilong` prompts of different
+    lengths have the same facts and question.
 
     Args:
         model: tokens (B, T) in, logits (B, T, V) out; it is not run beyond its `max_length`, if it has one.
-        lengths: tokens of a prompt, the answer included.
+        tasks: names of `TASKS`; None is `DEFAULT_TASKS`, at the lengths that have room for them.
+        lengths: most tokens of a prompt, the answer included.
         depths: depth of the fact, from 0 (the beginning) to 1 (right before the question). A task without a depth has
             one row for each length.
         samples: prompts of each row, at least 1.
-        filler: text to hide facts in, as of `Haystack`, which `passkey` never uses.
+        filler: text to hide facts in, as of `Haystack`, where a task has facts in a text.
         tokens_at_once: most tokens of a batch, which has at least one prompt; it bounds the memory.
         step: of a `Progress`, each of whose steps is a row, with its tokens as its work.
 
@@ -124,19 +151,22 @@ def retrieval(
     Raises:
         ValueError: for another task, or a length without room for a task's facts, question and answer.
     """
-    if unknown := next((task for task in tasks if task not in TASKS), None):
-        raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {unknown!r}{nearest(unknown, TASKS)}")
-    chosen = [TASKS[name] for name in tasks]
-    haystack = Haystack(tokenizer, filler)
-    for task in chosen:
-        require_room(task, haystack, min(lengths), samples, seed)
-    end = getattr(model, "max_length", None)
-    depths_of = {task.name: sorted(set(depths)) if task.has_depth else [math.nan] for task in chosen}
+    require_tasks(tasks or ())
+    haystack, end = Haystack(tokenizer, filler), getattr(model, "max_length", None)
+    cells: list[tuple[RetrievalTask, int, float]] = []
+    for task, length in product((TASKS[name] for name in tasks or DEFAULT_TASKS), sorted(set(lengths))):
+        try:
+            task.prompts(haystack, length, samples=samples, seed=seed)
+        except TooShortError:
+            if tasks is not None:
+                raise
+        else:
+            cells += [(task, length, depth) for depth in (sorted(set(depths)) if task.has_depth else [math.nan])]
     rows = []
-    for task, length, depth in ((t, n, d) for t in chosen for n in sorted(set(lengths)) for d in depths_of[t.name]):
+    for task, length, depth in cells:
         row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
         if end is None or length <= end:
-            score = partial(_numbers, model, (task, haystack, length, depth, samples, seed), tokens_at_once)
+            score = partial(_numbers, model, task, (haystack, length, depth, samples, seed), tokens_at_once)
             where = f" and depth {depth:g}" if task.has_depth else ""
             numbers = step(f"{task.name} at {length:,} tokens{where}", samples * length, score)
             row |= {"samples": samples, **dict(zip(METRICS, numbers.tolist(), strict=True))}
@@ -144,9 +174,9 @@ def retrieval(
     return pd.DataFrame(rows, columns=["task", "length", "depth", "samples", *METRICS])
 
 
-def _numbers(model: nn.Module, of_prompts: tuple[Any, ...], tokens_at_once: int) -> np.ndarray:
-    """Return the `METRICS` of the prompts that `make_prompts` makes of these arguments, (4,) float64."""
-    prompts = make_prompts(*of_prompts)
+def _numbers(model: nn.Module, task: RetrievalTask, of_prompts: tuple[Any, ...], tokens_at_once: int) -> np.ndarray:
+    """Return the `METRICS` of the prompts that a task makes of these arguments, (4,) float64."""
+    prompts = task.prompts(*of_prompts)
     scores = score_answers(model, prompts, tokens_at_once)
     tokens = scores["tokens"].sum()
     choices = sum(prompt.log_choices for prompt in prompts)
@@ -161,7 +191,7 @@ def _overview(frames: Mapping[str, pd.DataFrame]) -> Table:
     shown = means.map(lambda value: None if math.isnan(value) else f"{value:.1f}")
     shown = shown.rename(columns=length_name).rename_axis(columns=None).reset_index()
     shown["model"] = "retrieval accuracy (%)" + (": " + shown["model"] if len(frames) > 1 else "")
-    caption = "Mean over depths. Columns are the tokens of a prompt, and a dash is beyond the end of the encoding."
+    caption = "Mean over depths. Columns are the tokens of a prompt. A dash is beyond the encoding, or too short."
     return Table("retrieval_overview", "Retrieval at a glance", caption, shown.rename(columns={"model": "metric"}))
 
 

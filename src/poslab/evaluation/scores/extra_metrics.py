@@ -29,7 +29,7 @@ from poslab.data.examples.source import ExampleSplits
 from poslab.data.run_data import RunData
 from poslab.evaluation import embeddings
 from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
-from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, RetrievalTask, make_prompts, score_answers
+from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, RetrievalTask, score_answers
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.measure import batches_of, fitting, open_to_measure
 from poslab.models import Model
@@ -76,8 +76,8 @@ def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> lis
     assert isinstance(data.splits, TextSplits)
     haystack = Haystack(data.tokenizer, np.asarray(data.splits.tokens(split)))
     if not task.has_depth:
-        return [make_prompts(task, haystack, length, 0.0, PROMPTS * len(DEPTHS), SEED)]
-    return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
+        return [task.prompts(haystack, length, 0.0, PROMPTS * len(DEPTHS), SEED)]
+    return [task.prompts(haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
 def _retrieval(task: RetrievalTask, run: EvaluatedRun, length: int, check_cancelled: Callable[[], None]) -> ExtraScores:
