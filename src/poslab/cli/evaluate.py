@@ -32,7 +32,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
     check_figure_width(config["figure"]["width"])
     try:
-        retrieval = Retrieval(**config["retrieval"] or {})
+        retrieval = Retrieval(**config["retrieval"])
     except ValueError as error:
         raise ValueError(f"retrieval.{error}") from error
     request = Request(

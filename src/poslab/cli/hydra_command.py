@@ -95,6 +95,10 @@ def command(
             check_choices(CONF, chosen, overrides)
             check_added_keys([*groups(), *chosen, *whole], composed, overrides)
             config = resolved(composed)
+            for key, part in whole.items():
+                if isinstance(part, DictConfig) and key in config and not isinstance(config[str(key)], dict):
+                    example = f"{key}.{next(iter(part))}"
+                    raise ValueError(f"{key} must have keys such as {example}, got {config[str(key)]}")
             main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
         except BaseException as error:
             report(error)

@@ -1,4 +1,4 @@
-"""Retrieval tasks with answers in their prompts: those of benchmarks, pass keys, and the copying of tokens.
+"""Retrieval tasks with answers in their prompts: benchmark tasks, pass keys, and copying of tokens.
 
 Dimension letters: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary.
 """
@@ -13,7 +13,6 @@ from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from string import ascii_lowercase
-from tempfile import NamedTemporaryFile
 from typing import Any
 from zlib import crc32
 
@@ -210,12 +209,8 @@ class BenchmarkTask(RetrievalTask):
     def prompts(
         self, haystack: Haystack, length: int, depth: float = 0.0, samples: int = 10, seed: int = 0
     ) -> list[Prompt]:
-        with NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-            file.write(haystack.written)
-            file.flush()
-            settings: dict[str, Any] = {"files": file.name, "depth": depth if self.has_depth else None}
-            settings["keep"] = self.name not in GROUPS["retrieval"]  # which are made in no time
-            made = items(self.name, haystack.tokenizer, length, samples, seed, **settings)
+        at = depth if self.has_depth else None
+        made = items(self.name, haystack.tokenizer, length, samples, seed, text=haystack.written, depth=at)
         return [self._prompt(haystack, item) for item in made]
 
     def _prompt(self, haystack: Haystack, item: dict[str, Any]) -> Prompt:

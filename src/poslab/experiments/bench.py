@@ -20,6 +20,7 @@ from poslab.configuration.labels import labels
 from poslab.data import cache
 from poslab.data.source import default_cache
 from poslab.evaluation.benchmarks import long_text, prompts
+from poslab.evaluation.benchmarks.fitting import text_of
 from poslab.evaluation.benchmarks.subjects import PretrainedSubject, RunSubject, Subject
 from poslab.evaluation.benchmarks.tasks import (
     Benchmark,
@@ -199,14 +200,14 @@ def benchmarks_of(subjects: Sequence[Subject], request: BenchRequest) -> Iterato
     of_length = [task for task in tasks if task in prompts.TASKS or task == long_text.NAME]
     if of_length and not request.lengths:
         raise ValueError(f"lengths must be given for task={of_length[0]}, as in lengths=[4096,16384]")
-    count = request.samples or 100
+    count, text = request.samples or 100, None if request.files is None else text_of(request.files)
     for task in of_length:
         for length in sorted(set(request.lengths or ())):
             if task == long_text.NAME:
                 yield _long_text(first, length, count, request)
                 continue
             items = prompts.items(
-                task, first.tokenizer, length, count, request.seed, files=request.files, answers=request.answers
+                task, first.tokenizer, length, count, request.seed, text=text, answers=request.answers
             )
             yield PromptTask(task, length, items, request.scoring, request.chat)
     if rest := [task for task in tasks if task not in of_length]:

@@ -114,18 +114,16 @@ def test_the_number_of_needles_is_that_of_the_name(task, count):
     assert all(len(item["needles"]) == count for item in form_items(task, of_words, LENGTH, 5))
 
 
-def test_facts_are_hidden_in_own_text_without_the_names_of_their_people(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("A sentence of mine. Mary went to the moon. Is it? " + "word " * 100)
-    for item in form_items("babilong_qa2", of_words, LENGTH, 3, files=str(text)):
+def test_facts_are_hidden_in_own_text_without_the_names_of_their_people():
+    text = "A sentence of mine. Mary went to the moon. Is it? " + "word " * 100
+    for item in form_items("babilong_qa2", of_words, LENGTH, 3, text=text):
         assert item["form"] == "BABILong form, own facts and text"
         assert "A sentence of mine." in item["input"]
         assert "moon" not in item["input"]
         assert [solve_story(item["input"])] == item["outputs"]
     assert form_items("babilong_qa2", of_words, LENGTH, 1)[0]["form"] == "BABILong form, own facts and noise"
-    text.write_text("Mary is there. John sleeps.")
     with pytest.raises(ValueError, match=r"^files must contain sentences without the names Daniel"):
-        form_items("babilong_qa1", of_words, LENGTH, 1, files=str(text))
+        form_items("babilong_qa1", of_words, LENGTH, 1, text="Mary is there. John sleeps.")
 
 
 def test_the_score_of_mrcr_is_the_similarity_after_the_right_code():

@@ -52,7 +52,6 @@ def of_words():
 def own(tmp_path_factory):
     """The arguments that name a text of 300 sentences, and three articles of two paragraphs with two questions each."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "text.txt").write_text(" ".join(f"Sentence {i} is short." for i in range(300)))
     articles = [
         {
             "title": f"Town {i}",
@@ -70,7 +69,10 @@ def own(tmp_path_factory):
         for i in range(1, 4)
     ]
     (folder / "questions.json").write_text(json.dumps({"data": articles}))
-    text, answers = {"files": str(folder / "text.txt")}, {"answers": str(folder / "questions.json")}
+    text, answers = (
+        {"text": " ".join(f"Sentence {i} is short." for i in range(300))},
+        {"answers": str(folder / "questions.json")},
+    )
     return dict.fromkeys(NEED_TEXT, text) | dict.fromkeys(NEED_ANSWERS, answers)
 
 

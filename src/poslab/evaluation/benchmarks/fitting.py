@@ -108,12 +108,13 @@ def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
     return most
 
 
-def words_of(files: str | Sequence[str]) -> list[str]:
-    """Return the words of text files, which end at white space."""
-    words: list[str] = []
+def text_of(files: str | Sequence[str]) -> str:
+    """Return the text of files, paths or globs; ValueError where there is none."""
+    texts = []
     for path in files_of("files", patterns_of("files", files)):
         require_content("files", path, "text")
-        words += read(path).split()
-    if not words:
+        texts.append(read(path))
+    text = "\n".join(texts)
+    if not text.strip():
         raise ValueError("files must contain text, but all their characters are white space")
-    return words
+    return text

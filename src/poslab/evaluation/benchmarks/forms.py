@@ -22,7 +22,6 @@ from poslab.evaluation.benchmarks.fitting import (
     TooShortError,
     as_item,
     largest_that_fits,
-    words_of,
 )
 
 MRCR = ("mrcr_2", "mrcr_4", "mrcr_8")
@@ -73,20 +72,20 @@ def form_items(
     count: int,
     seed: int = 42,
     *,
-    files: str | Sequence[str] | None = None,
+    text: str | None = None,
     depth: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return items of a task of `TASKS`, as `prompts.items` does, made again, each with as much hay as fits.
 
     Args:
-        files: text files in which the tasks `BABILONG` hide their facts; None is sentences made by rule.
+        text: in which the tasks `BABILONG` hide their facts; None is sentences made by rule.
         depth: of the needle in tasks of `HAVE_DEPTH`; in MRCR it decides which of the answers is asked for, too.
 
     Raises:
         ValueError: for a short length, with the least length in the message.
     """
-    text = _sentences(files) if files is not None and task in BABILONG else []
-    form = FORMS.get(task, f"BABILong form, own facts and {'text' if text else 'noise'}")
+    sentences = _sentences(text) if text is not None and task in BABILONG else []
+    form = FORMS.get(task, f"BABILong form, own facts and {'text' if sentences else 'noise'}")
 
     def item_of(index: int) -> dict[str, Any]:
         draws = random.Random(f"{task} {seed} {index}")
@@ -95,7 +94,7 @@ def form_items(
         elif task in MRCR:
             build = _conversation(draws, int(task.removeprefix("mrcr_")), depth)
         else:
-            build = _facts(draws, task, text)
+            build = _facts(draws, task, sentences)
 
         def item(size: int) -> dict[str, Any]:
             prompt = build(size)
@@ -327,10 +326,10 @@ def _answer(visits: Sequence[tuple[str | None, list[int]]], num_supports: int) -
     return places[-2], sorted({*chain(*(supports for _, supports in visits[-2:]))})
 
 
-def _sentences(files: str | Sequence[str]) -> list[str]:
-    """Return the sentences of text files, those with a person's name excepted, and long ones in parts."""
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a text, those with a person's name excepted, and long ones in parts."""
     people = re.compile(rf"\b({'|'.join(PEOPLE)})\b")
-    sentences = [s.split() for s in SENTENCE_END.split(" ".join(words_of(files))) if not people.search(s)]
+    sentences = [s.split() for s in SENTENCE_END.split(" ".join(text.split())) if not people.search(s)]
     if not sentences:
         raise ValueError(f"files must contain sentences without the names {', '.join(PEOPLE)}")
     return [" ".join(s[i : i + MAX_WORDS]) for s in sentences for i in range(0, len(s), MAX_WORDS)]

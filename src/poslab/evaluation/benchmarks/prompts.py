@@ -57,10 +57,9 @@ def items(
     count: int,
     seed: int = 42,
     *,
-    files: str | Sequence[str] | None = None,
+    text: str | None = None,
     answers: str | Sequence[str] | None = None,
     depth: float | None = None,
-    keep: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the items of a task, which depend only on the arguments; they are made once and kept in Poslab's cache.
 
@@ -78,11 +77,10 @@ def items(
         length: most tokens of a prompt and its answer.
         count: number of items.
         seed: of all random draws, from 0 to 2^32 - 1; 42 in RULER.
-        files: text files for hay, paths or globs. The tasks `ruler_text` need them, and BABILong takes them.
+        text: for hay. The tasks `ruler_text` need one, and BABILong takes one; others do without.
         answers: files of questions for the tasks `ruler_qa` of `GROUPS`, as `dataset=answers_file` has them.
         depth: of the needle in tasks of `HAVE_DEPTH`, from 0 (the beginning) to 1 (right before the question). None
             draws it.
-        keep: whether to look for the items in the cache, and write them there.
 
     Raises:
         ValueError: for another argument, a missing file, or a short length, with the least length in the message.
@@ -97,24 +95,19 @@ def items(
     if depth is not None and task not in HAVE_DEPTH:
         raise ValueError(f"depth must be null for task={task}; it is for {', '.join(HAVE_DEPTH)}")
     tokenizer = called(tokenizer)
-    read = {
-        "files": files if task in (*ruler.NEED_TEXT, *forms.BABILONG) else None,
-        "answers": answers if task in ruler.NEED_ANSWERS else None,
-    }
+    text = text if task in (*ruler.NEED_TEXT, *forms.BABILONG) else None
 
     def make() -> list[dict[str, Any]]:
         if task in forms.TASKS:
-            return forms.form_items(task, tokenizer, length, count, seed, files=files, depth=depth)
-        return ruler.ruler_items(task, tokenizer, length, count, seed, files=files, answers=answers, depth=depth)
+            return forms.form_items(task, tokenizer, length, count, seed, text=text, depth=depth)
+        return ruler.ruler_items(task, tokenizer, length, count, seed, text=text, answers=answers, depth=depth)
 
-    serialised = _serialised(tokenizer) if keep else None
+    serialised = _serialised(tokenizer)
     if serialised is None:
         return make()
-    paths = [
-        path for name, value in read.items() if value is not None for path in files_of(name, patterns_of(name, value))
-    ]
+    paths = files_of("answers", patterns_of("answers", answers)) if answers and task in ruler.NEED_ANSWERS else []
     code = [Path(str(module.__file__)) for module in (fitting, forms, ruler)]
-    settings = [task, serialised, length, count, seed, depth, list(map(_version, LIBRARIES))]
+    settings = [task, serialised, length, count, seed, depth, text, list(map(_version, LIBRARIES))]
     sizes = [path.stat().st_size for path in paths]
     folder = default_cache() / f"prompts-{task}-{fingerprint((*code, *paths), settings, sizes)[:20]}"
     kept: list[dict[str, Any]] = []

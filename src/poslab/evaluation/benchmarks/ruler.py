@@ -25,7 +25,6 @@ from poslab.evaluation.benchmarks.fitting import (
     TooShortError,
     as_item,
     largest_that_fits,
-    words_of,
 )
 from poslab.io.files import NotInstalledError
 
@@ -68,7 +67,7 @@ def ruler_items(
     count: int,
     seed: int = 42,
     *,
-    files: str | Sequence[str] | None = None,
+    text: str | None = None,
     answers: str | Sequence[str] | None = None,
     depth: float | None = None,
 ) -> list[dict[str, Any]]:
@@ -80,8 +79,7 @@ def ruler_items(
         length: most tokens of a prompt and its answer.
         count: number of items.
         seed: of all random draws, from 0 to 2^32 - 1; 42 in RULER.
-        files: text files for the hay of the tasks `NEED_TEXT`, paths or globs. Words end at white space, sentences at
-            `.`, `!` or `?` before white space.
+        text: hay of the tasks `NEED_TEXT`. Words end at white space, sentences at `.`, `!` or `?` before white space.
         answers: files of questions for the tasks `NEED_ANSWERS`, as `dataset=answers_file` has them. The other
             documents of qa_squad come first from the article of the question. The questions of qa_hotpot have one
             document here instead of two.
@@ -92,9 +90,9 @@ def ruler_items(
         ValueError: for a missing file, or a short length, with the least length in the message.
         NotInstalledError: if the extra `lm-eval` is not installed.
     """
-    if task in NEED_TEXT and files is None:
+    if task in NEED_TEXT and text is None:
         raise ValueError(f"files must name text files for task={task}, whose needles are hidden in your own text")
-    words = words_of(files) if task in NEED_TEXT and files is not None else []
+    words = text.split() if task in NEED_TEXT and text is not None else []
     questions, documents = _questions(task, answers, count, seed) if task in NEED_ANSWERS else ([], [])
     form = "RULER form, own text" if words else "RULER form, own questions" if questions else "RULER"
 
