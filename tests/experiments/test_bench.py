@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -25,7 +29,8 @@ REQUEST = BenchRequest(tasks=["niah_single_1"], lengths=[LENGTH], typed="poslab 
 class ReadingSubject(Subject):
     """A model that writes what a function of the prompt returns, trained on 1,024 tokens."""
 
-    training_length, steps, end, files, tokenizer = 1024, 0, None, (), staticmethod(lambda text: None)
+    training_length, steps, end, files, encodings = 1024, 0, None, (), ()
+    tokenizer = staticmethod(lambda text: SimpleNamespace(input_ids=list(text.encode())))
 
     def __init__(self, name, answer=of_needle, seed=0, **others):
         super().__init__(name, seed, [], "outputs/none", torch.device("cpu"), {"encoding": name})
@@ -100,6 +105,69 @@ def test_the_report_is_written_and_read_again_from_its_tables(tmp_path, capsys):
     assert "Price at the original length" in (tmp_path / "out" / "report.html").read_text()
     again = read_results(tmp_path / "out")
     assert word(again, "short", "string_match") == "worse"
+
+
+def test_an_encoding_with_several_seeds_is_a_table_with_each(tmp_path):
+    subjects = [ReadingSubject("full", seed=1), ReadingSubject("full", blind_beyond(600), seed=2)]
+    tasks = [PromptTask("niah_single_1", LENGTH, needle_items(40), ["generated"])]
+    measured = {(subject.name, subject.seed): measure(subject, tasks, print) for subject in subjects}
+    write_scores(subjects, tasks, measured, REQUEST, tmp_path, HarmlessConsole())
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert dict(zip(table["seed"], table["value"], strict=True)) == {1: 100, 2: 50}
+
+
+def test_lengths_beyond_the_positions_of_every_encoding_are_a_mistake(tmp_path):
+    subjects = [ReadingSubject(name, end=LENGTH - 1) for name in ("ends", "too")]
+    request = replace(REQUEST, tasks=["json_kv"], samples=1, output=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="the positions of every encoding end before 512 tokens"):
+        run_bench(subjects, request)
+
+
+class TemplateTokenizer:
+    """A tokenizer of bytes with a chat template."""
+
+    chat_template = "[{user}] {assistant}"
+
+    def __call__(self, text):
+        return SimpleNamespace(input_ids=list(text.encode()))
+
+    def apply_chat_template(self, messages, **_):
+        return self.chat_template.format(**{message["role"]: message["content"] for message in messages})
+
+
+def test_a_prompt_fits_its_length_with_its_chat_template():
+    request = replace(REQUEST, tasks=["json_kv"], lengths=[1500], samples=2, chat=True)
+    (task,) = bench.benchmarks_of([ReadingSubject("full", tokenizer=TemplateTokenizer())], request)
+    for item in task.items:
+        prompt = TemplateTokenizer.chat_template.format(user=item["input"], assistant=item["gen_prefix"])
+        assert 1500 - 200 < len(prompt) + item["max_new_tokens"] <= 1500
+
+
+@pytest.mark.parametrize(
+    ("template", "message"), [(None, "needs a model with a chat template"), ("{other}", "chat template of .* fails")]
+)
+def test_a_chat_template_that_is_missing_or_fails_is_a_mistake(template, message):
+    tokenizer = TemplateTokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=message):
+        [*bench.benchmarks_of([ReadingSubject("full", tokenizer=tokenizer)], replace(REQUEST, chat=True))]
+
+
+def test_answers_are_asked_again_where_the_code_of_an_encoding_was_edited(tmp_path, monkeypatch):
+    code = tmp_path / "mine.py"
+    code.write_text("class Mine: pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    subject = ReadingSubject("mine", encodings=(importlib.import_module("mine").Mine(),))
+    before = subject.identity
+    assert subject.identity == before
+    code.write_text("class Mine: edited = True")
+    assert subject.identity != before
+
+
+@pytest.mark.parametrize("dtype", [None, ["float32"], "float23"])
+def test_an_unknown_dtype_is_a_mistake(dtype):
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, got "):
+        bench.pretrained_subjects([], dtype, "cpu", 0)
 
 
 def test_models_with_other_tokenizers_are_not_compared(monkeypatch):

@@ -15,7 +15,7 @@ from typing import Any
 
 from poslab.cli.evaluate import pretrained_choices, words_of_model
 from poslab.cli.help import bench_help
-from poslab.cli.hydra_command import check_figure_width, command, named_runs, quick_imports
+from poslab.cli.hydra_command import check_figure_width, command, quick_imports, runs_of
 from poslab.configuration.command_line import pip_install, poslab_command
 from poslab.io.files import NotInstalledError
 
@@ -51,9 +51,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
 
 def _runs(config: dict[str, Any], of_model: Sequence[str]) -> list[str]:
     """Return the runs to measure; ValueError if there are none, or a model too."""
-    if config["run"] is not None and config["runs"] is not None:
-        raise ValueError("runs and run cannot both be given: name several runs in runs=, or a single run in run=")
-    runs = named_runs(config["runs"]) if config["runs"] is not None else [config["run"]] if config["run"] else []
+    runs = [run for run in runs_of(config) if run]
     if of_model or runs:
         if runs and config["encodings"] is not None:
             raise ValueError("encodings applies to a pretrained model: it needs model.path= or pretrained=")

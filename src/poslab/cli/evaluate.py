@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from poslab.arguments import shown
 from poslab.cli.argv import expand_aliases, searching_words
 from poslab.cli.help import evaluate_help, keys, keys_of
-from poslab.cli.hydra_command import check_figure_width, command, named_runs, quick_imports
+from poslab.cli.hydra_command import check_figure_width, command, quick_imports, runs_of
 from poslab.configuration.command_line import CONF, choices, groups, key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.evaluation.settings import Request, Retrieval
@@ -68,16 +68,7 @@ def _runs(config: dict[str, Any]) -> list[str]:
     """Return the runs to evaluate; ValueError if `run` and `runs` are both given, or one does not exist."""
     from poslab.runs.directory import RunDirectory
 
-    if config["run"] is not None and config["runs"] is not None:
-        raise ValueError("runs and run cannot both be given: name several runs in runs=, or a single run in run=")
-    if config["runs"] is not None:
-        runs = named_runs(config["runs"])
-    else:
-        runs = [] if config["run"] is None else [config["run"]]
-        if not all(isinstance(run, str) for run in runs):
-            raise ValueError(
-                f"run must name a run directory or a checkpoint, as in run=outputs/RUN, got {config['run']}"
-            )
+    runs = runs_of(config)
     for run in filter(None, runs):
         if "dataset" not in RunDirectory.of(run).config():
             raise ValueError(f"{run} is not a run directory: its config.yaml names no dataset")

@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -309,6 +309,18 @@ def clear_distributed_env() -> None:
     """Remove the environment variables by which a launcher has started this process as one of several."""
     for name in DISTRIBUTED_ENV:
         os.environ.pop(name, None)
+
+
+def runs_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the runs of `run=` or `runs=`, none if neither is given; ValueError for both, or what is not a path."""
+    run, runs = config["run"], config["runs"]
+    if run is not None and runs is not None:
+        raise ValueError("runs and run cannot both be given: name several runs in runs=, or a single run in run=")
+    if runs is not None:
+        return named_runs(runs)
+    if not isinstance(run, str | None):
+        raise ValueError(f"run must name a run directory or a checkpoint, as in run=outputs/RUN, got {shown(run)}")
+    return [] if run is None else [run]
 
 
 def named_runs(value: Any) -> list[str]:

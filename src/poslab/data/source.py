@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, dataclass_
 
 import numpy as np
 
-from poslab.arguments import NOT_HUGE, Count, Range, nearest, with_checked_arguments
+from poslab.arguments import NOT_HUGE, Count, Range, nearest, shown, with_checked_arguments
 from poslab.data.cache import key
 from poslab.data.kinds import Kind
 from poslab.io.files import neighbours
@@ -293,11 +293,11 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
 
 
-def require_choice(name: str, value: str, available: Iterable[str]) -> None:
+def require_choice(name: str, value: Any, available: Iterable[str]) -> None:
     """Raise ValueError for an argument that names nothing available."""
     names = list(available)
     if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {shown(value)}{nearest(str(value), names)}")
 
 
 def require_text(name: str, value: Any) -> None:

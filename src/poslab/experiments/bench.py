@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from poslab.arguments import Count, Positive, Range, nearest, with_checked_argum
 from poslab.configuration.command_line import CONF
 from poslab.configuration.labels import labels
 from poslab.data import cache
-from poslab.data.source import default_cache
+from poslab.data.source import default_cache, require_choice
 from poslab.evaluation.benchmarks import long_text, prompts
 from poslab.evaluation.benchmarks.fitting import text_of
 from poslab.evaluation.benchmarks.subjects import PretrainedSubject, RunSubject, Subject
@@ -111,8 +111,7 @@ def pretrained_subjects(
     choices: Sequence[PretrainedChoice], dtype: str, device: str, seed: int
 ) -> list[PretrainedSubject]:
     """Return a pretrained model under each encoding; ValueError for encodings that are the same, or another dtype."""
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
+    require_choice("dtype", dtype, DTYPES)
     named = [choice.name or label for choice, label in zip(choices, labels([c.config for c in choices]), strict=True)]
     if len(set(named)) < len(named):
         raise ValueError(f"encodings must all be different, got {', '.join(named)}")
@@ -181,6 +180,7 @@ def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
             table = _times(subjects[0], benchmarks, len(subjects), announce)
         else:
             measured = {(s.name, s.seed): measure(s, benchmarks, announce) for s in subjects}
+            require_metrics(benchmarks, measured)
     if request.dry_run:
         print_table(console, "time to go", table)
         console.print("Measured by the first item of each task under the first encoding.")
@@ -196,19 +196,21 @@ def benchmarks_of(subjects: Sequence[Subject], request: BenchRequest) -> Iterato
             raise ValueError(
                 f"models must have the same tokenizer to be compared, unlike {first.path} and {other.path}"
             )
+    if request.chat and getattr(first.tokenizer, "chat_template", None) is None:
+        raise ValueError(f"chat=true needs a model with a chat template, and {first.path} has none")
     tasks = list(dict.fromkeys(name for task in request.tasks for name in prompts.GROUPS.get(task, (task,))))
     of_length = [task for task in tasks if task in prompts.TASKS or task == long_text.NAME]
     if of_length and not request.lengths:
         raise ValueError(f"lengths must be given for task={of_length[0]}, as in lengths=[4096,16384]")
     count, text = request.samples or 100, None if request.files is None else text_of(request.files)
+    of_template = _template_tokens(first) if request.chat else 0
     for task in of_length:
         for length in sorted(set(request.lengths or ())):
             if task == long_text.NAME:
                 yield _long_text(first, length, count, request)
                 continue
-            items = prompts.items(
-                task, first.tokenizer, length, count, request.seed, text=text, answers=request.answers
-            )
+            room = max(length - of_template, 1)
+            items = prompts.items(task, first.tokenizer, room, count, request.seed, text=text, answers=request.answers)
             yield PromptTask(task, length, items, request.scoring, request.chat)
     if rest := [task for task in tasks if task not in of_length]:
         settings = (request.samples, request.chat, request.few_shot, request.include_path)
@@ -226,6 +228,16 @@ def _long_text(evaluator: Subject, length: int, count: int, request: BenchReques
         )
     windows = long_text.windows_of(prompts.called(evaluator.tokenizer), length, count, request.seed, request.files)
     return long_text.LongText(windows, long_text.key_tokens(windows, lambda: evaluator.lm(length), evaluator.name))
+
+
+def _template_tokens(subject: Subject) -> int:
+    """Return how many tokens the chat template adds to a prompt, which may be a few too many."""
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    try:
+        text = subject.tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True)
+    except Exception as error:  # a template is a program
+        raise ValueError(f"the chat template of {subject.path} fails: {error or type(error).__name__}") from error
+    return len(subject.tokenizer(text).input_ids)
 
 
 def _vocabulary(subject: Subject) -> Any:
@@ -250,6 +262,19 @@ def measure(
             measured.append(benchmark.measure(subject.answering(length, folder), progress.step))
     subject.close()
     return measured
+
+
+def require_metrics(
+    benchmarks: Sequence[Benchmark], measured: Mapping[tuple[str, int], Sequence[list[ItemMetric] | None]]
+) -> None:
+    """Raise ValueError if no model has a metric of any task."""
+    every = [of_task for of_model in measured.values() for of_task in of_model]
+    if any(every):
+        return
+    if all(of_task is None for of_task in every):
+        shortest = min(benchmark.length or 0 for benchmark in benchmarks)
+        raise ValueError(f"lengths must be shorter: the positions of every encoding end before {shortest:,} tokens")
+    raise ValueError("tasks must have a metric that is a mean over its items, and these have none")
 
 
 def _times(
@@ -279,19 +304,21 @@ def write_scores(
     output: Path,
     console: HarmlessConsole,
 ) -> None:
-    """Write the scores as the tables of a comparison with its report, or of one model as a table, and print them."""
+    """Write the scores as the tables of a comparison with its report, or of one encoding as a table, and print them."""
     results = results_of(subjects, benchmarks, measured, request, output)
     if results is not None:
         write_tables(results, output)
         Publication(request.typed, None, request.figure_width).write(results, console)
         return
-    ((_, metrics),) = measured.items()
     rows = [
-        {"task": b.name, "metric": tag_of(m.name, m.length), "value": sum(m.sums) / sum(m.counts), "items": len(m.sums)}
+        (b.name, tag_of(m.name, m.length), seed, sum(m.sums) / sum(m.counts), len(m.sums))
+        for (_, seed), metrics in measured.items()
         for b, of_task in zip(benchmarks, metrics, strict=True)
         for m in of_task or ()
     ]
-    frame = pd.DataFrame(rows, columns=["task", "metric", "value", "items"])
+    frame = pd.DataFrame(rows, columns=["task", "metric", "seed", "value", "items"])
+    if len(subjects) == 1:
+        frame = frame.drop(columns="seed")
     write_atomically(output / "scores.csv", frame.to_csv(index=False))
     print_table(console, subjects[0].name, frame)
     console.print(f"written: {output / 'scores.csv'}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,6 +120,12 @@ def test_where_the_facts_are_worth_nothing_there_is_no_recovery():
     assert "string_match" not in scores
 
 
+def test_where_the_facts_are_worth_a_rounding_error_there_is_no_recovery(monkeypatch):
+    reader, number = Reader(of_needle), itertools.count()
+    monkeypatch.setattr(reader, "loglikelihood", lambda asked: [(-1e-4 * (next(number) % 3), False) for _ in asked])
+    assert "recovery" not in values(PromptTask("vt", 512, needle_items(3), ["forced"]).measure(reader, at_once))
+
+
 def test_answers_are_matched_as_in_ruler():
     """The mean share of the expected strings that an answer contains, whatever their case."""
     items = [{**item, "outputs": ["Abc", "DEF"], "needles": [], "distractors": []} for item in needle_items(3)]
@@ -176,6 +183,14 @@ def test_key_tokens_are_those_that_only_a_long_context_predicts():
     keys = long_text.key_tokens(ids, lambda: Alphabet(30), "alphabet")(at_once)
     assert keys[0].nonzero()[0].tolist() == [*range(30, 64)]
     assert not long_text.key_tokens(ids, lambda: Alphabet(0), "alphabet")(at_once).any()
+
+
+def test_a_short_context_has_a_quarter_of_the_window_and_up_to_a_quarter_of_that_more_as_in_the_papers_code():
+    ids = np.array([[97 + i % 26 for i in range(65)]])
+    # A context of 16 tokens and more begins at each fourth token, but of 18 tokens and more the next one is known.
+    keys = long_text.key_tokens(ids, lambda: Alphabet(17), "alphabet")(at_once)
+    preceding = {token: token - 4 * ((token - 16) // 4) for token in range(20, 65)}
+    assert [token for token, count in preceding.items() if count < 18] == (keys[0].nonzero()[0] + 1).tolist()
 
 
 def test_loss_of_long_texts_by_key_tokens_and_by_position():

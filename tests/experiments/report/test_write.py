@@ -303,6 +303,14 @@ def test_columns_that_do_not_fit_a_terminal_have_a_table_below(width, tables):
     assert text.count("  none") == tables
 
 
+def test_each_part_of_a_table_shows_which_row_is_which():
+    table = pd.DataFrame([(name, metric, "x" * 40, "y" * 40) for name in ("none", "rotary") for metric in "ab"])
+    screen = io.StringIO()
+    print_table(HarmlessConsole(screen, width=80), "copying", table)
+    rows = [line.split() for line in screen.getvalue().splitlines() if line.endswith(("x  ", "y  "))]
+    assert [row[:2] for row in rows] == [["none", "a"], ["none", "b"], ["rotary", "a"], ["rotary", "b"]] * 2
+
+
 def timed(found, relative=lambda name, length: 1.0):
     """Results whose encodings were timed at both lengths, but `slow` has no positions at 20."""
 

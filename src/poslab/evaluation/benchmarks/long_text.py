@@ -101,8 +101,9 @@ def token_losses(lm: Any, ids: np.ndarray) -> np.ndarray:
 def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str) -> KeyTokens:
     """Return what makes the mask (N, T) of the tokens that an evaluator predicts, and only with the long context.
 
-    They have a log probability above `MIN_LOG_P` in the window, and one lower by more than `MIN_GAIN` after the last
-    tokens of a short context, whose start moves in steps. Nothing is a key token before the end of the first one.
+    They have a log probability above `MIN_LOG_P` in the window, and one lower by more than `MIN_GAIN` after a short
+    context, whose start moves in steps, as in the code of the paper (github.com/PKU-ML/LongPPL): it has from `SHORT` to
+    `SHORT` plus a step tokens. Nothing is a key token before the end of the first one.
 
     Args:
         windows: (N, T + 1).
@@ -129,10 +130,9 @@ def _mask(evaluator: Callable[[], Any], ids: np.ndarray, short: int, stride: int
     lm = evaluator()
     long_T = -token_losses(lm, ids)
     short_T = long_T.copy()
-    for start in range(stride, len(ids) - short + stride - 1, stride):
-        end = min(start + short, len(ids) - 1)
-        first = end - stride if end == start + short else short + start - stride
-        short_T[first:end] = -token_losses(lm, ids[start : end + 1])[first - start :]
+    for start in range(stride, len(ids) - short, stride):
+        window = ids[start : start + short + stride]
+        short_T[start + short - 1 : start + len(window) - 1] = -token_losses(lm, window)[short - 1 :]
     return (long_T > MIN_LOG_P) & (long_T - short_T > MIN_GAIN)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sqlitedict import SqliteDict
 from poslab.configuration.build import build, full_keys
 from poslab.data import cache
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.encodings import EncodingFactory, TemperatureFactory
+from poslab.encodings import EncodingFactory, PositionalEncoding, TemperatureFactory
 from poslab.evaluation.benchmarks.harness import HarnessModel
 from poslab.models import Model
 from poslab.pretrained.borrow import exchange
@@ -64,6 +66,11 @@ class Subject(ABC):
 
     @property
     @abstractmethod
+    def encodings(self) -> Iterable[PositionalEncoding]:
+        """Its encodings, none if it has its own."""
+
+    @property
+    @abstractmethod
     def tokenizer(self) -> Any:
         """Its tokenizer, of transformers or ours."""
 
@@ -83,13 +90,15 @@ class Subject(ABC):
     @property
     def identity(self) -> str:
         """A name that another model has only if its answers are the same."""
-        stats = sorted((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files)
+        code = {Path(inspect.getfile(type(encoding))) for encoding in self.encodings}  # it may be edited
+        stats = sorted((str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in (*self.files, *code))
         parts = {key: self.config.get(key) for key in ("model", "encoding", "positions", "temperature", "attention")}
         return cache.key(
             {
                 "files": stats,
                 "config": json.loads(json.dumps(parts, default=str)),
                 "seed": self.seed,
+                "version": version("poslab"),
                 "dtype": str(getattr(self, "_dtype", "")),
             }
         )
@@ -145,7 +154,12 @@ class PretrainedSubject(Subject):
     @property
     def files(self) -> list[Path]:
         folder = Path(self.path)
-        return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+        return [file for kind in ("safetensors", "json", "jinja") for file in folder.glob(f"*.{kind}")]
+
+    @property
+    def encodings(self) -> Iterable[PositionalEncoding]:
+        _, replaced = self._opened
+        return () if replaced is None else replaced.encodings
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -225,6 +239,10 @@ class RunSubject(Subject):
     @property
     def files(self) -> list[Path]:
         return [checkpoint_file(self.path)]
+
+    @property
+    def encodings(self) -> Iterable[PositionalEncoding]:
+        return self._model.encodings
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

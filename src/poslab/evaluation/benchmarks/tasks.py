@@ -30,6 +30,9 @@ from poslab.evaluation.settings import StepRunner
 FEW_SHOT_SEED = 1234
 """Seed of few-shot examples, and of numpy and torch, as of the harness's own command line; Python's is 0."""
 
+MIN_WORTH = 0.1
+"""Nats that facts are worth to an answer, on average, for `recovery`: below that it would be a ratio of noise."""
+
 HARNESS = "harness:"
 """Before a task of the harness with the name of another task."""
 
@@ -142,7 +145,7 @@ class PromptTask(Benchmark):
         recovery = 100 (L_without - L_whole) / (L_without - L_alone)
 
     with the summed losses of the answers in the whole prompt, without the facts, and with nothing but the facts. It is
-    absent where the facts are worth nothing. Its items are of a ratio (`ItemScores.linearised`).
+    absent where the facts are worth less than `MIN_WORTH`. Its items are of a ratio (`ItemScores.linearised`).
 
     Args:
         items: as of `prompts.items`.
@@ -249,7 +252,7 @@ class PromptTask(Benchmark):
             least_I = [min(of_item) for of_item in np.split(losses[3 * count :], ends)]
             yield ItemMetric.of_values("choice", whole_I < np.array(least_I), self.length)
         worth_I = without_I - alone_I
-        if (worth := worth_I.mean()) > 0:
+        if (worth := worth_I.mean()) > MIN_WORTH:
             ratio = (without_I - whole_I).mean() / worth
             items_I = ratio + (without_I - whole_I - ratio * worth_I) / worth
             yield ItemMetric.of_values("recovery", 100 * items_I, self.length, is_share=False)

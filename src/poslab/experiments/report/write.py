@@ -225,12 +225,18 @@ def _print(results: Results, console: Console, lead: Section, table: pd.DataFram
 
 
 def print_table(console: Console, title: str, table: pd.DataFrame) -> None:
-    """Print a table, as several with fewer columns each if the terminal is too narrow."""
-    first, *columns = table.columns
+    """Print a table, as several with fewer columns each if the terminal is too narrow.
+
+    Each of them begins with the columns that distinguish the rows: as many as that takes, or the first one.
+    """
+    names = list(table.columns)
+    distinct = (n for n in range(1, len(names)) if not table[names[:n]].astype(str).duplicated().any())
+    first = next(distinct, 1)
+    keys, columns = names[:first], names[first:]
     unbounded = console.options.update(max_width=10_000)
     while columns:
         for count in range(len(columns), 0, -1):
-            lines = _lines(title, table[[first, *columns[:count]]])
+            lines = _lines(title, table[[*keys, *columns[:count]]])
             if console.measure(lines, options=unbounded).maximum <= console.width:
                 break
         console.print(lines)
