@@ -28,9 +28,8 @@ KEY_VALUE = "; hint: type group=choice or key=value, as in encoding=rotary"
 def options_first(arguments: list[str]) -> list[str]:
     """Return a command line with its options before its overrides, as Hydra reads it.
 
-    Raises:
-        ValueError: for an option that does not exist or that could run code, a key that is given twice, and values that
-            Hydra would read as something else.
+    ValueError for an option that does not exist or that could run code, a key that is given twice, and values that
+    Hydra would read as something else.
     """
     parser = get_args_parser()
     parser.error = _raise  # type: ignore[method-assign]  # which would print a usage of eight lines
@@ -153,8 +152,7 @@ def with_user_choices(words: list[str]) -> list[str]:
 def with_config_dir(words: list[str]) -> list[str]:
     """Return words of a sweep or a comparison with `--config-dir FOLDER` and ./conf as folders that Hydra searches.
 
-    Raises:
-        ValueError: for a folder that does not exist.
+    ValueError for a folder that does not exist.
     """
     others: list[str] = []
     folders = []

@@ -210,7 +210,6 @@ def evaluate_help(words: list[str]) -> str:
 
 
 def bench_help(words: list[str]) -> str:
-    """Return the help of `bench`."""
     example = "run=outputs/RUN tasks=[ruler] lengths=[512]"
     model = (
         f"  {poslab_command('bench')} model.path=DIR encodings=[pretrained,self_extend] tasks=[ruler] lengths=[4096]"
@@ -220,13 +219,11 @@ def bench_help(words: list[str]) -> str:
 
 
 def generate_help(words: list[str]) -> str:
-    """Return the help of `generate`."""
     what, example = "continues or answers a text with a trained model", 'run=outputs/RUN prompt="A list is"'
     return _help("generate", what, example, "-m seed=1,2,3 makes several texts.")
 
 
 def export_help(words: list[str]) -> str:
-    """Return the help of `export`."""
     return _help("export", "writes a trained run for transformers or llama.cpp", "run=outputs/RUN to=my-model")
 
 

@@ -250,8 +250,7 @@ def own_keys_and_overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values of the own keys of a command, and the choices of every run as they were typed.
 
-    Raises:
-        ValueError: for an option, a key that is given twice, and values that Hydra cannot read.
+    ValueError for an option, a key that is given twice, and values that Hydra cannot read.
     """
     given: dict[str, Any] = {}
     overrides: list[str] = []
@@ -289,14 +288,11 @@ def run_question(
     own_keys: Iterable[str],
     explained: Callable[[str], str] = str,
 ) -> None:
-    """Run a sweep or a comparison.
+    """Run a sweep or a comparison; ValueError for a configuration that cannot be composed, and as `run`.
 
     Args:
         own_keys: of the command, in addition to the keys of a run.
         explained: returns the sentence for a configuration that cannot be composed, from `composition_error`'s.
-
-    Raises:
-        ValueError: for a configuration that cannot be composed, and as `run`.
     """
     words = [*(assignment(key, value) for key, value in question.train.items()), *question.overrides]
     try:
@@ -326,8 +322,7 @@ def runs_of(config: Mapping[str, Any]) -> list[str]:
 def named_runs(value: Any) -> list[str]:
     """Return the runs of `runs=`: a path or a list, in which `outputs/2026*` names all run directories like it.
 
-    Raises:
-        ValueError: for something else, a pattern without a run, or a run that is named twice.
+    ValueError for something else, a pattern without a run, or a run that is named twice.
     """
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):

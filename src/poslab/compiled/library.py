@@ -62,12 +62,11 @@ def is_compiled(folder: Path) -> bool:
 def compile_kernel(folder: Path) -> None:
     """Compile the operators for this machine, which takes about 15 seconds.
 
+    NoKernelError if there is no compiler, it fails, or the folder cannot be written.
+
     Args:
         folder: folder of this user's libraries, made if it is missing. A library is kept under a hash of everything
             that it depends on.
-
-    Raises:
-        NoKernelError: if there is no compiler, it fails, or the folder cannot be written.
     """
     compiler = _compiler()
     name = shlex.join(compiler)
@@ -123,8 +122,7 @@ def _with_digest(library: bytes) -> bytes:
 def load_kernel(folder: Path) -> None:
     """Use the operators from now on, compiled first unless a folder has them; arguments as of `compile_kernel`.
 
-    Raises:
-        NoKernelError: if they cannot be compiled, or the processor lacks their instructions.
+    NoKernelError if they cannot be compiled, or the processor lacks their instructions.
     """
     global _enabled
     if not hasattr(torch.ops.poslab_kernel, "attend"):

@@ -94,7 +94,6 @@ def with_ends(tokenizer: Tokenizer, *texts: np.ndarray) -> np.ndarray:
 
 
 def sizes(column: ChunkedArray) -> ChunkedArray:
-    """Return the size of each list of a column."""
     from pyarrow import compute
 
     return compute.list_value_length(column)

@@ -222,9 +222,6 @@ def rnope(
     This is the form of Cohere 2. SmolLM3 has no window; Llama 4 has chunks of 8,192 tokens instead of a sliding window,
     and a temperature in the layers without position, which `LayerSpec` can have.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Yang et al., "Rope to Nope and Back Again: A New Hybrid Attention Strategy" (2025), RNoPE-SWA.
     """
     local = LayerSpec(Rotary if base is None else partial(Rotary, base=base), window)

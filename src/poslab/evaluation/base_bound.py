@@ -50,7 +50,8 @@ def smallest_base(head_dim: int, length: int) -> float | None:
     it takes about two seconds for L = 32,768 and ten for 131,072.
 
     One distance whose sum is negative throughout an interval of bases rules it out; it is confirmed when no distance is
-    left whose sum may be negative somewhere in it. Otherwise it is split in half.
+    left whose sum may be negative somewhere in it. Otherwise it is split in half. ValueError for an argument out of its
+    range.
 
     Args:
         head_dim: channels D of a head, all of which rotate; even.
@@ -58,9 +59,6 @@ def smallest_base(head_dim: int, length: int) -> float | None:
 
     Returns:
         The base, or None if no base up to `MAX_BASE` satisfies the bound; with D = 2 and L >= 3 none ever does.
-
-    Raises:
-        ValueError: for an argument out of its range.
     """
     exponents = _exponents(head_dim)
     check_length(length)
@@ -117,8 +115,7 @@ def _sums_within(exponents: Floats, centre: float, half_width: float, distances:
 def plain_spectrum(base: float, head_dim: int) -> Floats:
     """Return the inverse frequencies `base ** (-2i / D)`, (D / 2,) float64.
 
-    Raises:
-        ValueError: for a base of at most 1, or a head_dim that is odd or below 2.
+    ValueError for a base of at most 1, or a head_dim that is odd or below 2.
     """
     if not 1 < base < math.inf:
         raise ValueError(f"base must be a number greater than 1, got {base}")

@@ -186,10 +186,8 @@ def _names(runs: Sequence[EvaluatedRun]) -> str:
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     """Write and print the diagnostics of a rotary encoding, which need no run.
 
-    The configuration has its node `encoding`, and the sizes that the encoding needs to know.
-
-    Raises:
-        ValueError: for an encoding that does not rotate queries and keys, among other mistakes.
+    The configuration has its node `encoding`, and the sizes that the encoding needs to know. ValueError for an encoding
+    that does not rotate queries and keys, among other mistakes.
     """
     head_dim, training_length = config["model"]["head_dim"], config["dataset"]["sequence_length"]
     for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):

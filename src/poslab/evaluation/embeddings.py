@@ -81,10 +81,8 @@ def passkey_texts(
         What is the pass key for Ada Gray?
         ... The sky is blue. Ada Gray's pass key is 58213. Remember it. The sun is yellow. ...
 
-    Questions, keys and depths are the same at every length.
+    Questions, keys and depths are the same at every length. ValueError for a length without room for a key.
 
-    Raises:
-        ValueError: for a length without room for a key.
 
     Source: the form of Zhu et al., "LongEmbed" (EMNLP 2024), section 3; with other names and sentences.
     """

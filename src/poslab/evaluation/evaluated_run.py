@@ -141,7 +141,6 @@ class EvaluatedRun:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Tokenizer of the run."""
         return self.data.tokenizer
 
     @cached_property
@@ -315,7 +314,6 @@ class EvaluatedRun:
 
 
 def on_device(batch: Any, device: torch.device) -> Any:
-    """Return a batch on a device."""
     return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
 
 

@@ -115,10 +115,8 @@ MULTIPLES = (1, 2, 4, 8, 16)
 def lengths_of(runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:
     """Return the window lengths of the settings, or the default ones, ascending; see `with_pretrained_lengths`.
 
-    Of a task without a text they are multiples of the training length up to the longest item.
-
-    Raises:
-        ValueError: for one that the text does not fill, or if no model reaches any of them.
+    Of a task without a text they are multiples of the training length up to the longest item. ValueError for one that
+    the text does not fill, or if no model reaches any of them.
     """
     held = min(run.longest_item + 1 for run in runs)
     training_length = max(run.training_length for run in runs)

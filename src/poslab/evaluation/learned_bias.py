@@ -150,8 +150,7 @@ def served(
 ) -> Iterator[tuple[str, PositionalEncoding, PositionalEncoding | None]]:
     """Yield each encoding of a stack once: its layers in words, the encoding, and the encoding before training.
 
-    Raises:
-        ValueError: for another number of layers at the start.
+    ValueError for another number of layers at the start.
     """
     depth = len(encodings.windows)
     if start is not None and len(start.windows) != depth:
@@ -176,7 +175,8 @@ def bias_by_offset(
 ) -> pd.DataFrame:
     """Return the biases that a stack adds to the logits between the cells of one grid, by offset.
 
-    Encodings that read the order in storage are left out: they are in `learned_bias`.
+    Encodings that read the order in storage are left out: they are in `learned_bias`. ValueError for an encoding of
+    other than these axes, or another number of layers at the start.
 
     Args:
         sizes: number of cells of the grid on each axis.
@@ -185,9 +185,6 @@ def bias_by_offset(
     Returns:
         Columns `layers` (which an encoding supports), `head`, one for each axis (the cell of the key less the
         query's), `bias` in nats and perhaps `start`; no rows if no encoding has a bias of offsets.
-
-    Raises:
-        ValueError: for an encoding of other than these axes, or another number of layers at the start.
     """
     return _by_layers(encodings, start, axes, lambda encoding: _bias_of_offset(encoding, sizes, axes))
 
@@ -240,14 +237,12 @@ def learned_parameters(
 ) -> pd.DataFrame:
     """Return the learned numbers of a stack's encodings, temperatures (their `learned()`) and sinks, one in each row.
 
-    Parameters of more than `most` elements are left out. `start` has the same encodings before training.
+    Parameters of more than `most` elements are left out. `start` has the same encodings before training. ValueError for
+    another number of layers at the start.
 
     Returns:
         Columns `layers`, `parameter`, `index` (`head 0` if each head has one number, else its position, which is empty
         for a parameter of one number), `learned` and perhaps `start`.
-
-    Raises:
-        ValueError: for another number of layers at the start.
     """
     columns = ["layers", "parameter", "index", "learned", *([] if start is None else ["start"])]
     pairs: list[tuple[str, Described, Described | None]] = list(served(encodings, start))
@@ -276,7 +271,6 @@ def learned_parameters(
 
 
 def parameters_table(parameters: pd.DataFrame) -> Table:
-    """Return the table of what `learned_parameters` returns."""
     return Table(
         name="learned_parameters",
         title="Learned parameters",

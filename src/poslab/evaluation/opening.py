@@ -95,9 +95,7 @@ def open_pretrained(
     """Return a pretrained model before any training, with the held-out data of a run that would train it.
 
     The configuration of that run is resolved, and `choices` are the words of the command line that composed it.
-
-    Raises:
-        ValueError: if the model or the data cannot be read, or for data that is not running text.
+    ValueError if the model or the data cannot be read, or for data that is not running text.
     """
     recipe = Recipe.of(config, to_train=True)
     if recipe.source.kind is not WINDOWS_OF_TEXT:
@@ -116,7 +114,6 @@ def open_pretrained(
 
 
 def _connected(recipe: Recipe, data: RunData) -> Task:
-    """Return the task of a run, connected to all of its data."""
     task = recipe.task.of(data)
     data.connect(task, None)
     return task
@@ -187,11 +184,9 @@ Labels = Mapping[str, tuple[list[str], list[str]]]
 def short_example(run: EvaluatedRun, text: str | None) -> tuple[ForwardPass, Labels]:
     """Return a forward pass of a text (None is the run's own), at most `SHORT` tokens, and their labels, if any.
 
-    A model with a source reads the text as its source. The target is what it writes or, for its own data, what is to
-    be written. A model of images reads a whole one, whose patches have no text.
-
-    Raises:
-        ValueError: for a text that is empty, or has symbols that are not in the task, and for any with images.
+    A model with a source reads the text as its source. The target is what it writes or, for its own data, what is to be
+    written. A model of images reads a whole one, whose patches have no text. ValueError for a text that is empty, or
+    has symbols that are not in the task, and for any with images.
     """
     if run.reads_patches:
         if text is not None:

@@ -111,8 +111,7 @@ def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
 def origin_of(run: RunDirectory) -> dict[str, Any]:
     """Return the machine, first hashes and commit of a run, arguments of `CellResult`; older runs have no hashes.
 
-    Raises:
-        ValueError: naming the file, if one is damaged.
+    ValueError, naming the file, if one is damaged.
     """
     start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
     if not all(digest is None or isinstance(digest, str) for digest in start.values()):

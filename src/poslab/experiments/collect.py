@@ -146,8 +146,7 @@ def _curves(run: RunResult) -> list[tuple[int, str, float]]:
 def read_results(folder: Path, baseline: str | None = None) -> Results:
     """Return the results in a folder with tables, compared with another baseline if one is given.
 
-    Raises:
-        ValueError: naming the file, if one is missing, damaged, or contains something else.
+    ValueError, naming the file, if one is missing, damaged, or contains something else.
     """
     node = read_yaml(folder / SPECIFICATION)
     exist_already = node.pop("exist_already", False) is True

@@ -120,8 +120,7 @@ def run_comparison(
 def compare_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, publication: Publication) -> None:
     """Compare runs that exist already, as `results_of_runs` does, and write the results.
 
-    Raises:
-        ValueError: as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
+    ValueError as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
     """
     console = HarmlessConsole()
     if "output" in given:  # before tests, which may take long

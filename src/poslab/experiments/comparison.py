@@ -145,6 +145,8 @@ class Case:
 class Comparison(Stored):
     """A comparison as plain data, which can be sent to workers and kept with its results.
 
+    ValueError for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
+
     Args:
         baseline: name of the encoding to which the others are compared.
         encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
@@ -161,9 +163,6 @@ class Comparison(Stored):
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         predictions: arguments of `Prediction`, each made before the runs.
         others: as in `Stored`.
-
-    Raises:
-        ValueError: for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
     """
 
     baseline: str
@@ -249,14 +248,12 @@ class Comparison(Stored):
 
     @cached_property
     def all_cases(self) -> dict[str, Case]:
-        """The cases by name."""
         if not self.cases:
             raise ValueError("cases must contain at least one, as in {text: {train: {dataset: python_docs}}}")
         check_names("cases", self.cases)
         return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
 
     def encodings_of(self, case: str) -> list[str]:
-        """Return the names of the encodings that a case compares."""
         names = self.all_cases[case].encodings
         return list(self.choices_by_encoding if names is None else names)
 
@@ -277,7 +274,6 @@ class Comparison(Stored):
         return None if node.after is None else (node.after, of)
 
     def seeds_of(self, case: str) -> list[int]:
-        """Return the seeds of the runs of a case."""
         seeds = self.all_cases[case].seeds
         return self.seed_list if seeds is None else _seeds(f"cases.{case}.seeds", seeds, 1)
 
@@ -304,7 +300,6 @@ class Comparison(Stored):
         return [*self.criteria(case), *([] if gate is None else [gate.criterion])]
 
     def gate_of(self, case: str) -> Gate | None:
-        """Return the gate of a case."""
         of_case = self.all_cases[case].gate
         node = self.gate if of_case is None else of_case
         return None if node is None else made(Gate, "gate" if of_case is None else f"cases.{case}.gate", node)

@@ -22,7 +22,6 @@ KEYS = (
 
 
 def comparison_files(folder: Path) -> SpecFiles:
-    """Return the comparison files of a folder."""
     return SpecFiles("comparison", folder, KEYS)
 
 

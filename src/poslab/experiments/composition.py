@@ -52,7 +52,6 @@ class Composer:
         return self.resolve(self.composed(overrides))
 
     def resolve(self, composed: DictConfig) -> dict[str, Any]:
-        """Return the resolved form of a composed configuration."""
         node = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         node.trust = self._trust
         chosen, overrides = composed.hydra.runtime.choices, composed.hydra.overrides.task
@@ -63,7 +62,6 @@ class Composer:
         return resolved(node)
 
     def is_group(self, key: str) -> bool:
-        """Return whether a key is a config group."""
         return (self.conf / key).is_dir()
 
     def words(self, choices: Mapping[str, Any], typed: Sequence[str]) -> list[str]:

@@ -37,8 +37,7 @@ ENDS_OF_TRAINING = {("trainer", "validations"), ("trainer", "lightning"), ("call
 class CellConfigurations:
     """Configurations of the cells of a comparison, composed from a folder with train.yaml.
 
-    Raises:
-        ValueError: for choices that a cell cannot have, such as `resume`.
+    ValueError for choices that a cell cannot have, such as `resume`.
     """
 
     def __init__(self, conf: Path, comparison: Comparison) -> None:
@@ -62,7 +61,6 @@ class CellConfigurations:
                 raise ValueError("trainer.max_steps follows from the parameters of each size: tokens_per_parameter=20")
 
     def of(self, cell: Cell) -> dict[str, Any]:
-        """Return the resolved configuration of a cell."""
         config = self._of(cell.case, cell.encoding, cell.seed, cell.point)
         return config if cell.after is None else {**config, "init_from": f"{self._comparison.output}/{cell.after}"}
 
@@ -81,8 +79,7 @@ class CellConfigurations:
     def check(self, case: str, encoding: str) -> Recipe:
         """Check an encoding on a case before any training, at every value of a tuned key; return the recipe untuned.
 
-        Raises:
-            ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
+        ValueError in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
         """
         for key, values in self._comparison.space_of(case, encoding).items():
             for value in values:
@@ -140,8 +137,7 @@ class CellConfigurations:
 def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Recipe]) -> None:
     """Check that the runs of a case, by encoding, have the same data, the same task and as many tokens of training.
 
-    Raises:
-        ValueError: naming the first contestant whose runs differ from the baseline's, and the key.
+    ValueError, naming the first contestant whose runs differ from the baseline's, and the key.
     """
     for name, recipe in recipes.items():
         path = f"cases.{case}: {comparison.path_of(name)}"
@@ -192,9 +188,7 @@ def with_counts(comparison: Comparison, conf: Path) -> Comparison:
     """Return a comparison whose cases of sizes have their parameters, tokens and steps, counted in composed models.
 
     Parameters are the baseline's without the embeddings of tokens, so that all encodings read equally many tokens.
-
-    Raises:
-        ValueError: in one sentence, for a size that is no larger than the one before, or lacks a width or tokens.
+    ValueError in one sentence, for a size that is no larger than the one before, or lacks a width or tokens.
     """
     cases, configurations = dict(comparison.cases), CellConfigurations(conf, comparison)
     sizes: dict[str | None, dict[str, int]] = {}

@@ -68,18 +68,16 @@ class ExistingRun(KnownRun):
 def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
     """Return the results of finished runs, which are measured where they have not been.
 
-    Runs of the same task and dataset are a case; another training length is another dataset. Within a case, runs
-    whose configurations are equal but for the seed are an encoding. All that differs between encodings of a case names
-    them: the encoding itself, and keys such as keys of the model or the optimizer, or the number of steps.
+    Runs of the same task and dataset are a case; another training length is another dataset. Within a case, runs whose
+    configurations are equal but for the seed are an encoding. All that differs between encodings of a case names them:
+    the encoding itself, and keys such as keys of the model or the optimizer, or the number of steps. ValueError, naming
+    the run, if one is not finished, is there twice, or cannot be measured, or its data is not there any more, or has
+    changed; naming the case, if it does not have two encodings, or not the baseline.
 
     Args:
         runs: run directories, all different.
         given: arguments of `Comparison` from the command line, such as `baseline`, `metrics`, `output` and `trust`;
             `lengths` are the lengths of the test, by default as in the first run of a case.
-
-    Raises:
-        ValueError: naming the run, if one is not finished, is there twice, or cannot be measured, or its data is not
-            there any more, or has changed; naming the case, if it does not have two encodings, or not the baseline.
     """
     rest = dict(given)
     lengths, trust = rest.pop("lengths", None), rest.get("trust", ())

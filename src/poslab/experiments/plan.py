@@ -83,7 +83,6 @@ class CellPlan:
         return run is not None and run.identity in results and not _has_ended_well(results[run.identity])
 
     def cell(self, case: str, encoding: str, seed: int, point: Point, after: str | None = None) -> Cell:
-        """Return a cell of the comparison."""
         definition = self.definitions[f"{case}/{encoding}"]
         extra = extra_tags(self.comparison, case, self.trained[case])
         return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra), after)
@@ -195,7 +194,6 @@ class ComparisonJobs(Jobs[CellResult]):
         return asdict(result)
 
     def results(self) -> Finished:
-        """Return the results of the finished cells."""
         return self._results(self.records())
 
     def _results(self, records: Mapping[str, Record]) -> Finished:

@@ -143,8 +143,7 @@ class PublishedResults:
 def published_results(comparison: Comparison) -> PublishedResults | None:
     """Return what a comparison says of a paper; None if it repeats none.
 
-    Raises:
-        ValueError: for anything that is not declared, such as a value without its source.
+    ValueError for anything that is not declared, such as a value without its source.
     """
     if comparison.paper is None:
         return None

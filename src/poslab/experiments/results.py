@@ -75,7 +75,6 @@ class Results:
         return self._by_pair.get((case, encoding), {})
 
     def runs_of_case(self, case: str) -> list[RunResult]:
-        """Return the finished runs of a case."""
         return [run for run in self.finished if run.case == case]
 
     def first_run(self, case: str) -> RunResult:
@@ -83,11 +82,9 @@ class Results:
         return next(iter(self.runs_of_case(case)), RunResult(case, "", 0))
 
     def lengths(self, case: str) -> list[int]:
-        """Return the lengths of the test of a case."""
         return list(self.first_run(case).lengths)
 
     def training_length(self, case: str) -> int:
-        """Return the longest training length of a case."""
         return self.first_run(case).training_length
 
     def is_share(self, case: str, metric: str) -> bool:
@@ -207,8 +204,7 @@ class Results:
     ) -> dict[str, np.ndarray] | None:
         """Return the scores of test items, (S, I), by encoding, NaN of a run that diverged; None where a run has none.
 
-        Raises:
-            ValueError: if runs were tested on different items.
+        ValueError if runs were tested on different items.
         """
         every = [self.runs(case, encoding)[seed] for encoding, of_encoding in seeds.items() for seed in of_encoding]
         items_of_run = {run.key: self._items(criterion, run) for run in every if not run.diverged}
@@ -335,12 +331,10 @@ def _fits(measured: MeasuredRun, run: RunResult) -> bool:
 def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool) -> list[np.ndarray] | None:
     """Return the scores of each run, (I,), on the I items that all runs have positions for.
 
-    Their mean is the mean of a metric over lengths, each of which counts alike. `runs` has the scores at each length
-    of each. With `aggregate_lengths`, each length has other items. Otherwise these are the same texts, read in windows
-    of each length, and the result is None if a length has another number of them.
-
-    Raises:
-        ValueError: if runs were tested on different items.
+    Their mean is the mean of a metric over lengths, each of which counts alike. `runs` has the scores at each length of
+    each. With `aggregate_lengths`, each length has other items. Otherwise these are the same texts, read in windows of
+    each length, and the result is None if a length has another number of them. ValueError if runs were tested on
+    different items.
     """
     shared = [shared_items(of_length) for of_length in zip(*runs, strict=True)]
     sizes = [len(scores[0].sums) for scores in shared]

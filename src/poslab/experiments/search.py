@@ -171,7 +171,6 @@ class SweepJobs(Jobs[TrialResult | None]):
             self._end(key, TrialState.FAIL, failure.reason if failure else "")
 
     def _end(self, key: str, state: TrialState, reason: str | None = None) -> None:
-        """Set the state of a trial that has not ended."""
         trial = self.trials().get(key)
         if trial is not None and not trial.state.is_finished():
             if reason is not None:
@@ -180,17 +179,14 @@ class SweepJobs(Jobs[TrialResult | None]):
 
 
 def trial_directory(sweep: Sweep, number: int) -> Path:
-    """Return the directory of a trial."""
     return Path(sweep.output) / "trials" / f"{number:04}"
 
 
 def make_or_join(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any]) -> SweepJobs:
     """Return the trials of a sweep: of a new study, or of the one that is there already.
 
-    `default` and `config` are the parameters, by name, and the configuration of trial 0.
-
-    Raises:
-        ValueError: if the study that is there has another specification, or has begun more trials than this budget.
+    `default` and `config` are the parameters, by name, and the configuration of trial 0. ValueError if the study that
+    is there has another specification, or has begun more trials than this budget.
     """
     specification = {
         "space": dict(sweep.space),
@@ -244,10 +240,8 @@ def directions_of(sweep: Sweep) -> list[StudyDirection]:
 def sampler_of(sweep: Sweep, number: int, seed: int, default: Mapping[str, Any]) -> BaseSampler:
     """Return the sampler of a trial: trial 0 has the default, and others are drawn under a seed made of their number.
 
-    So workers do not draw equal trials, and a sweep draws the same ones however often it is stopped.
-
-    Raises:
-        ValueError: for an unknown sampler, or arguments that it does not have.
+    So workers do not draw equal trials, and a sweep draws the same ones however often it is stopped. ValueError for an
+    unknown sampler, or arguments that it does not have.
     """
     config = {"sampler": sweep.sampler, "trust": list(sweep.trust)}
     made = build(config, "sampler", Callable[..., BaseSampler], OPTUNA)
@@ -277,8 +271,7 @@ def try_sampler(sweep: Sweep, space: Space, default: Mapping[str, Any]) -> None:
 def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> BasePruner:
     """Build a pruner from its `_target_` and arguments, or for None one that prunes nothing.
 
-    Raises:
-        ValueError: for an unknown pruner, or arguments that it does not have.
+    ValueError for an unknown pruner, or arguments that it does not have.
     """
     if node is None:
         return NopPruner()

@@ -70,7 +70,6 @@ class Space:
                 self.parameters.append(self._parameter(str(key), node_of_range, several))
 
     def suggest(self, trial: BaseTrial) -> Values:
-        """Return the values that the sampler suggests for a trial."""
         values: Values = {}
         for parameter in self.parameters:
             if parameter.exists(values):
@@ -102,8 +101,7 @@ class Space:
     def defaults(self, default: Mapping[str, Any]) -> Values:
         """Return the parameters of trial 0 by name, from the values of the configuration by key.
 
-        Raises:
-            ValueError: for a default outside of the values of its parameter: the gain of tuning would be unknown.
+        ValueError for a default outside of the values of its parameter: the gain of tuning would be unknown.
         """
         values: Values = {}
         by_name: Values = {}

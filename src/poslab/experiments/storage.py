@@ -52,8 +52,7 @@ def quieten_optuna() -> None:
 def open_storage(stored: Stored) -> RDBStorage:
     """Open a database.
 
-    Raises:
-        ValueError: if it cannot be reached, its driver is not installed, or a file of SQLite is damaged or too large.
+    ValueError if it cannot be reached, its driver is not installed, or a file of SQLite is damaged or too large.
     """
     url = url_of(stored)
     quieten_optuna()
@@ -156,8 +155,7 @@ def _check_file(file: Path) -> None:
 def open_output(output: Path) -> None:
     """Make the directory of a sweep or a comparison.
 
-    Raises:
-        ValueError: if the directory is a run directory, contains links, or cannot be made.
+    ValueError if the directory is a run directory, contains links, or cannot be made.
     """
     if (output / "config.yaml").exists():
         raise ValueError(f"output must be a separate directory, not a run directory, got {output}")

@@ -148,7 +148,6 @@ class Sweep(Stored):
 
     @property
     def search_space(self) -> Space:
-        """Its search space."""
         return Space(self.space)
 
     @property
@@ -173,5 +172,4 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
 
 
 def sweep_files(folder: Path) -> SpecFiles:
-    """Return the sweep files of a folder."""
     return SpecFiles("sweep", folder, KEYS)

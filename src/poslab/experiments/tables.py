@@ -107,7 +107,6 @@ class RunResult:
 
     @property
     def key(self) -> RunKey:
-        """Case, encoding and seed."""
         return self.case, self.encoding, self.seed
 
     @property
@@ -157,7 +156,6 @@ def write_curves(folder: Path, curves: Mapping[RunKey, Sequence[tuple[int, str, 
 
 
 def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
-    """Write items.parquet."""
     parts = [_OF_ITEMS.empty_table()]
     for key, run in measured.items():
         parts.append(item_table(run.scores.values(), dict(zip(_KEY, key, strict=True))))
@@ -182,8 +180,7 @@ def read_runs(folder: Path) -> list[RunResult]:
 class ItemTable:
     """The scores of test items in items.parquet, by run.
 
-    Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or contains something else.
+    ValueError, naming the file, if it cannot be read, is damaged, or contains something else.
     """
 
     def __init__(self, folder: Path) -> None:

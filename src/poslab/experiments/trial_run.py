@@ -31,8 +31,7 @@ BY_PRUNER, REASSIGNED = "pruned", "given up"
 class TrialConfigurations:
     """Configurations of the trials of a sweep, composed from a folder with train.yaml.
 
-    Raises:
-        ValueError: for choices that a trial cannot have, such as `resume`.
+    ValueError for choices that a trial cannot have, such as `resume`.
     """
 
     def __init__(self, conf: Path, sweep: Sweep) -> None:
@@ -51,8 +50,7 @@ class TrialConfigurations:
     def check(self) -> Values:
         """Check the default, and each parameter at the ends of its range; return the parameters of trial 0 by name.
 
-        Raises:
-            ValueError: in one sentence; Hydra raises its own errors for unknown keys.
+        ValueError in one sentence; Hydra raises its own errors for unknown keys.
         """
         default = self._composed({})
         config = self._composer.resolve(default)
@@ -91,10 +89,8 @@ def train_trial(
 ) -> TrialResult | None:
     """Train a trial that was taken; return None if Optuna knows its end.
 
-    `check_cancelled` is called before each run, and raises RunInterruptedError after a signal.
-
-    Raises:
-        JobLostError: if another process has failed the job.
+    `check_cancelled` is called before each run, and raises RunInterruptedError after a signal. JobLostError if another
+    process has failed the job.
     """
     trial, sweep = jobs.trial(job), jobs.sweep
     if trial is None:

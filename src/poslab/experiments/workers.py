@@ -38,12 +38,9 @@ class WorkerResources(NamedTuple):
 
 
 def worker_resources(workers: int, settings: TrainerSettings) -> list[WorkerResources]:
-    """Return the resources of each of at least 1 worker.
+    """Return the resources of each of at least 1 worker; ValueError if there are not enough GPUs.
 
     They share the threads that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
-
-    Raises:
-        ValueError: if there are not enough GPUs.
     """
     threads = max(1, torch.get_num_threads() // workers)
     if not settings.on_gpu:
@@ -112,7 +109,6 @@ class Workers:
                 worker.process.terminate()
 
     def kill(self) -> None:
-        """Kill all workers."""
         for worker in self.alive.values():
             worker.process.kill()
         for worker in self.alive.values():

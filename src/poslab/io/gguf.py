@@ -69,8 +69,7 @@ class _Reader:
 def read_gguf(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the metadata of a GGUF file, and its tensors by name: numbers of its rotation, None for all others.
 
-    Raises:
-        ValueError: naming the file, if it cannot be read or is damaged.
+    ValueError, naming the file, if it cannot be read or is damaged.
     """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -172,9 +172,6 @@ class LowRank(Adaptation):
     Trap: a matrix and its update are added in their own precision. Under `trainer.precision=bf16-true` an update
     that is smaller than the rounding of its matrix has no effect; `bf16-mixed` keeps it.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022), section 4.1, with the first
     values of the authors' code; Chen et al., "LongLoRA" (ICLR 2024), section 3.3, for embeddings and norms, without
     which it does not learn longer texts.

@@ -62,9 +62,6 @@ class StackConfig:
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
-
-    Raises:
-        ValueError: for an argument out of its range.
     """
 
     inline_fields: ClassVar[bool] = True

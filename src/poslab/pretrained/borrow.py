@@ -122,8 +122,7 @@ def exchange(
 def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> EncodingFactory:
     """Return the factory of a choice of conf/encoding, for a training length, with other values of its keys.
 
-    Raises:
-        ValueError: for a choice that is not there, or a key that neither it nor its scaling has.
+    ValueError for a choice that is not there, or a key that neither it nor its scaling has.
     """
     from hydra import compose, initialize_config_dir
     from hydra.utils import get_object
@@ -180,11 +179,8 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
     """Return the encodings and the temperature of a stack as plain data.
 
     Each of `kinds` has the index of its encoding in `encodings`, since layers with one factory share parameters. Facts
-    that an encoding takes of a pretrained model are written out.
-
-    Raises:
-        ValueError: for an encoding that is not of Poslab, an argument that is not plain data, or more numbers than are
-            read again.
+    that an encoding takes of a pretrained model are written out. ValueError for an encoding that is not of Poslab, an
+    argument that is not plain data, or more numbers than are read again.
     """
     _check_size(encodings)
     pattern, facts, temperature = encodings.pattern, encodings.shape.pretrained, encodings.temperature_factory
@@ -208,12 +204,11 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
 def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], StackShape]) -> StackEncodings:
     """Return new encodings of a stack by their description, which may be untrusted.
 
+    ValueError for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
+
     Args:
         description: as of `describe`.
         shape: makes the shape of the stack with the ids of digits.
-
-    Raises:
-        ValueError: for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
     """
     try:
         makers = [build({"encoding": node}, "encoding", Encoding) for node in description["encodings"]]

@@ -69,8 +69,7 @@ MAX_LAYERS, MAX_ENTRIES, MAX_LABELS = 1000, 10_000, 100_000
 def download(path: str) -> None:
     """Bring a model of the hub into the cache of this machine, or up to date there; do nothing for a folder.
 
-    Raises:
-        ValueError: as `configuration` does.
+    ValueError as `configuration` does.
     """
     if is_folder(path):
         return
@@ -84,12 +83,11 @@ def download(path: str) -> None:
 def configuration(path: str) -> PreTrainedConfig:
     """Return the configuration of a pretrained model.
 
+    ValueError in one sentence that starts with `path`, if there is no such model, a file is damaged, or weights would
+    be read that can contain code.
+
     Args:
         path: folder with `config.json` and weights in safetensors, or a name of the hub whose files are in the cache.
-
-    Raises:
-        ValueError: in one sentence that starts with `path`, if there is no such model, a file is damaged, or weights
-            would be read that can contain code.
     """
     require_transformers("model=pretrained")
     from transformers import AutoConfig
@@ -169,8 +167,7 @@ def tokenizer_file(path: str) -> Path:
 def is_folder(path: Any) -> bool:
     """Return True for a folder, False for what may be a name of the hub.
 
-    Raises:
-        ValueError: starting with `path`, for anything else.
+    ValueError, starting with `path`, for anything else.
     """
     if isinstance(path, str) and os.path.isdir(path):
         return True

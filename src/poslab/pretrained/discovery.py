@@ -56,8 +56,7 @@ NOT_COPIED = ("dtype", "torch_dtype", "quantization_config", "architectures", "a
 def tiny_config(config: Any) -> Any:
     """Return the configuration of a tiny model with the same kinds of layers and the same positions.
 
-    Raises:
-        ValueError: if the class does not take its sizes.
+    ValueError if the class does not take its sizes.
     """
     try:
         return type(config).from_dict(_tiny_values(config))
@@ -121,8 +120,7 @@ def first_words(error: Exception) -> str:
 def candidates(tiny: Any) -> Iterator[Family]:
     """Yield what may describe a class, by the modules of a tiny model of it.
 
-    Raises:
-        ValueError: in one sentence, for a class that cannot be described.
+    ValueError in one sentence, for a class that cannot be described.
     """
     if (listed := FAMILIES.get(tiny.config.model_type)) is not None:
         yield listed
@@ -182,10 +180,8 @@ def calls_attention(module: nn.Module) -> bool:
 def with_rotation(family: Family, tiny: Any) -> Family:
     """Return a family with the layout of its pairs and the kinds of layers that do not rotate.
 
-    Queries and keys of each layer, with the rotation of the class and with none, are compared with `Rotary`.
-
-    Raises:
-        ValueError: if the rotation is none that `Rotary` can make.
+    Queries and keys of each layer, with the rotation of the class and with none, are compared with `Rotary`. ValueError
+    if the rotation is none that `Rotary` can make.
     """
     kinds = kinds_of(tiny.config)
     own, still = (_calls(family, tiny, rotates) for rotates in (True, False))

@@ -207,8 +207,7 @@ class Exchange:
     def _stack_context(self, named: dict[str, Any]) -> StackContext:
         """Return what the layers need in a call of transformers.
 
-        Raises:
-            ValueError: for a mask, position ids or a cache that have no counterpart.
+        ValueError for a mask, position ids or a cache that have no counterpart.
         """
         ids, embeddings = named.get("input_ids"), named.get("inputs_embeds")
         if self._embeds and ids is None:
@@ -311,8 +310,7 @@ class Exchange:
 def _device(base: nn.Module) -> torch.device:
     """Return the device of the weights of a model, of which some may wait elsewhere for their turn (accelerate).
 
-    Raises:
-        ValueError: for weights on several devices.
+    ValueError for weights on several devices.
     """
     devices = sorted({str(parameter.device) for parameter in base.parameters() if not parameter.is_meta})
     if len(devices) > 1:
@@ -430,7 +428,7 @@ def attention(
     poslab_state: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Return the attention output, (B, T, H, D), and no weights.
+    """Return the attention output, (B, T, H, D), and no weights; ValueError for a mask of tokens by tokens.
 
     Attention weights are never dropped, whatever the model's own dropout.
 
@@ -442,9 +440,6 @@ def attention(
         s_aux, softcap: the model's own sinks, (H,), and soft cap.
         poslab_context, poslab_state: given by `Exchange`; the state belongs to the new tokens, (B, H, T, E).
         others: of other attention functions.
-
-    Raises:
-        ValueError: for a mask of tokens by tokens.
     """
     if attention_mask is not None and attention_mask.dim() != 2:
         raise ValueError("attention_mask must be (batch, tokens), 0 at padding: an encoding makes the rest itself")

@@ -43,8 +43,7 @@ PADDING = 3
 def family_of(config: Any) -> Family:
     """Return the family of a configuration.
 
-    Raises:
-        ValueError: for a model whose attention cannot be replaced; the message starts with `model`.
+    ValueError for a model whose attention cannot be replaced; the message starts with `model`.
     """
     if config.model_type.startswith(PREFIX):
         raise ValueError(
@@ -104,8 +103,7 @@ def _kept(file: Path) -> dict[str, Any] | None:
 def prove(config: Any) -> Family:
     """Return the descriptor of a class, if a tiny model of a configuration passes every check under it.
 
-    Raises:
-        ValueError: in one sentence that names the check that failed.
+    ValueError in one sentence that names the check that failed.
     """
     with quiet_library(), warnings.catch_warnings(action="ignore"):
         small, failures = tiny_config(config), []
@@ -203,8 +201,7 @@ def _padded(model: Any, family: Family) -> None:
 def _with_packing(model: Any, family: Family) -> Family:
     """Return a family that packs documents if the untouched model does, and check that it does so under encodings.
 
-    Raises:
-        ValueError: naming the check that failed.
+    ValueError, naming the check that failed.
     """
     if not family.causal or "position_ids" not in signature(model.forward).parameters:
         return replace(family, packs=False)

@@ -71,7 +71,6 @@ def listed(names: Sequence[str]) -> str:
 
 
 def file_name(text: str) -> str:
-    """Return the form of a text in names of files and figures."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 

@@ -118,7 +118,6 @@ class RunDirectory:
 
     @property
     def is_finished(self) -> bool:
-        """True once the run is finished."""
         return self.metrics_file.is_file()
 
     @property

@@ -134,9 +134,6 @@ class Fitted(Start):
 
     Args:
         batches: global batches of training text that are read, in one pass.
-
-    Raises:
-        ValueError: for an argument out of its range.
     """
 
     def __init__(self, batches: Count = 4) -> None:

@@ -103,7 +103,6 @@ class Measurement:
         return metrics if self.counts is None else {**metrics, **self.counts.compute()}
 
     def metrics(self) -> list[Metric]:
-        """Return its metrics."""
         return [value for value in vars(self).values() if isinstance(value, Metric)]
 
     def begin(self, device: torch.device) -> None:

@@ -257,7 +257,6 @@ class Task(ABC):
 
 
 def device_of(model: Model) -> torch.device:
-    """Return the device of a model."""
     return next(model.parameters()).device
 
 

@@ -39,7 +39,6 @@ class Copy(AlgorithmicTask):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words of strings."""
         return numbered(self.num_words, "w")
 
     @property

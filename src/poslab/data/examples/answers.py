@@ -153,15 +153,14 @@ class HubAnswers(AnsweredQuestions, HubExamples):
 def spans(context: str, answers: Any, start: Any, row_name: str) -> list[dict[str, Any]]:
     """Return the answers to a question, in the form of their kind.
 
+    ValueError, starting with `answer` or `start`, if an answer is not in the context, or not at its start, or some
+    answers have no start and others do.
+
     Args:
         answers: a text, a list of texts, SQuAD's list of `{"text", "answer_start"}`, the hub's
             `{"text": list, "answer_start": list}`, or nothing where the context has no answer.
         start: first character of the answer in the context, if `answers` is a text; None searches for the text.
         row_name: of the question, for messages.
-
-    Raises:
-        ValueError: starting with `answer` or `start`, if an answer is not in the context, or not at its start,
-            or some answers have no start and others do.
     """
     return [_span(context, text, begin, row_name) for text, begin in _texts_and_starts(answers, start, row_name)]
 

@@ -252,7 +252,6 @@ class ExampleSplits(DataSplits):
         }
 
     def examples(self, split: str) -> Dataset:
-        """Return the examples of a split."""
         return self._examples[split]
 
     @property

@@ -98,7 +98,6 @@ class HubArrays(PatchedSource, HubColumns):
         return rows.cast_column(self.file_argument, getattr(datasets, self.file_type)(decode=False))
 
     def _content(self, row: dict[str, Any], number: int) -> bytes:
-        """Return the contents of the file of a row."""
         file = row[self.file_argument]
         if file["bytes"] is not None:
             return file["bytes"]

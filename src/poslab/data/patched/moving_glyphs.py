@@ -123,7 +123,6 @@ class MovingGlyphs(PatchedSource):
             yield moving(still[..., 0], self.canvas, self.motion(number), length)[..., None]
 
     def motion(self, number: int) -> Motion:
-        """Return the path of the glyph of a number."""
         *start, direction, speed = np.random.default_rng(number).integers(
             [self.canvas, self.canvas, len(DIRECTIONS), len(SPEEDS)]
         )

@@ -351,7 +351,6 @@ class ArrayBatches(HeldOut):
         return self.batch(within, [self.array(n) for n in within], np.asarray(numbers) < len(self.labels))
 
     def array(self, number: int) -> np.ndarray:
-        """Return an array by its number."""
         return self.stored[number]
 
     def batch(self, numbers: Sequence[int], arrays: Sequence[np.ndarray], counts: np.ndarray) -> Batch:

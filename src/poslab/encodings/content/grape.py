@@ -41,9 +41,6 @@ class GrapeA(PositionalEncoding):
     Causal only, and relative. Costs one number for each query and key, as FoX does. The paper claims a lower loss than
     ALiBi's and FoX's; its best form is `GrapeAP`. A temperature leaves the bias unchanged.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "Group Representational Position Encoding" (ICLR 2026, arXiv 2512.07805), section 4, equation 4.6, and its
     code.
     """

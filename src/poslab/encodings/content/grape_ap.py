@@ -46,9 +46,6 @@ class GrapeAP(PositionalEncoding):
     PerRowDataDependentAlibi it is the other way round. p is normalised only on the side of the token on the way. Tokens
     that the query does not see (padding, other documents) add nothing. A temperature leaves the bias unchanged.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "Group Representational Position Encoding" (ICLR 2026, arXiv 2512.07805), section 5, equations 5.1 and 5.2,
     and its code.
     """

@@ -47,9 +47,6 @@ class FoPE(RotatedByHead):
     length. All layers share one set of tables, of D / 2 numbers for each position and head, which cost a product with N
     columns; then it costs what rotary does. Claimed to degrade less than rotary and ALiBi beyond the training length.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Hua et al., "Fourier Position Embedding: Enhancing Attention's Periodic Extension for Length Generalization"
     (ICML 2025), equations 11 to 13 and appendix B.
     """

@@ -36,9 +36,6 @@ class RoPEPlusPlus(Rotary):
 
     Causal and bidirectional. No parameters. Costs what rotary costs, and tables for the queries of each head.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "Beyond Real: Imaginary Extension of Rotary Position Embeddings for Long-Context LLMs" (arXiv 2512.07525,
     2025).
     """

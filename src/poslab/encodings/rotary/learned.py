@@ -46,9 +46,6 @@ class RotaryLearned(Rotary):
     Trap: the gradient of alpha grows with the distances that attention reads. The authors clip it apart from the rest;
     here it is clipped with it, and learns at `optimizer.encoding_lr_multiplier` times the learning rate.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "LeRoPE" (arXiv 2607.10134, 2026); its use in Mistral Large 4, by the code of transformers.
     """
 

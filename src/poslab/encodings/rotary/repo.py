@@ -44,9 +44,6 @@ class RePo(RotationByContent):
     Causal and bidirectional. A state is one number for each key-value head. Costs 2 M width for each token, then what
     rotary costs, on the same routes. No claim here beyond the training length.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "RePo: Language Models with Context Re-Positioning" (ICML 2026, arXiv 2512.14391), and its code, whose
     every query head has its own position; here, as they must meet their keys, the heads of a group share one.
     """
@@ -108,9 +105,6 @@ def repo(
     Trap: the input of a bfloat16 model is rounded, and with it each p, by about 1/400 of its size. Logits of unit
     variance are then off by about 0.005 where p is of the order of 10, and by about 0.05 where it is about 100,
     twenty times as much as rounded queries and keys are worth.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: "RePo: Language Models with Context Re-Positioning" (ICML 2026, arXiv 2512.14391).
     """

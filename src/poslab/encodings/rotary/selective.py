@@ -53,9 +53,6 @@ class SelectiveRotary(RotationByContent):
     Traps: sums of angles are float64, and kept modulo 2 pi, so they are as exact after a million tokens as after one.
     Padding and other documents rotate queries and keys alike, which changes nothing; the convolution stops there.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: "Selective Rotary Position Embedding" (ICLR 2026, arXiv 2511.17388); defaults as in its code.
     """
 

@@ -181,9 +181,7 @@ def attention_rows(
     and the weights of one block, (B, H, rows, T), never T x T.
 
     Inputs are token ids (B, T), on the device of the model, or a forward pass; the stack is a name of `model.stacks`.
-
-    Raises:
-        ValueError: at once, for rows below 1, or a text past the end of the model's encoding.
+    ValueError at once, for rows below 1, or a text past the end of the model's encoding.
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
@@ -193,8 +191,7 @@ def attention_rows(
 def capture_attention(model: Model, inputs: Tensor | ForwardPass, stack: str = "self") -> list[AttentionInputs]:
     """Return what reaches the attention of every layer in a forward pass, without gradients.
 
-    Raises:
-        ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
+    ValueError for tokens that are not rows of at least one, or a text past the end of the model's encoding.
     """
     if isinstance(inputs, Tensor):
         if inputs.dim() != 2 or inputs.numel() == 0:

@@ -47,8 +47,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 def _starts(run: EvaluatedRun) -> Mapping[str, StackEncodings] | None:
     """Return the initial encodings of a run by stack; None if they are unknown.
 
-    Raises:
-        ValueError: if the run has kept the encodings of another model.
+    ValueError if the run has kept the encodings of another model.
     """
     if run.directory is None or (run.start is None and run.recipe.init_from is not None):
         return None

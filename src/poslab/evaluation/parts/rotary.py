@@ -170,10 +170,8 @@ def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats
     """Return the inverse frequencies by which queries and keys rotate, in radians per token, (P,) float64.
 
     They are of an encoding (its `spectrum`), or given themselves. Some scalings depend on the length of the text.
-
-    Raises:
-        ValueError: for an encoding that does not rotate queries and keys, frequencies that are negative or none, or a
-            length below 1.
+    ValueError for an encoding that does not rotate queries and keys, frequencies that are negative or none, or a length
+    below 1.
     """
     if not length >= 1:
         raise ValueError(f"length must be at least 1, got {length}")

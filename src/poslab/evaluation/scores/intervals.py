@@ -94,10 +94,7 @@ def interval(scores: ItemScores, is_share: bool, seed: int = 0) -> tuple[float, 
 def difference(scores: ItemScores, other: ItemScores, is_share: bool, seed: int = 0) -> tuple[float, float, float]:
     """Return how much more a model scores than another on the items of both, and the 95% interval.
 
-    Arguments are as of `interval`. The ends are NaN with fewer than 5 items.
-
-    Raises:
-        ValueError: if the items are not the same.
+    Arguments are as of `interval`. The ends are NaN with fewer than 5 items. ValueError if the items are not the same.
     """
     first, second = shared_items([scores, other])
     differences_N = first.linearised - second.linearised

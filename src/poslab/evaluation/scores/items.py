@@ -113,8 +113,7 @@ class MeasuredRun:
 def shared_items(scores: Sequence[ItemScores]) -> list[ItemScores]:
     """Return the scores of several runs on the items that count in all of them.
 
-    Raises:
-        ValueError: if their items, metric or length differ.
+    ValueError if their items, metric or length differ.
     """
     for name in ("metric", "length", "identity"):
         if len(values := {getattr(of_run, name) for of_run in scores}) > 1:
@@ -153,8 +152,7 @@ def write_measured(measured: MeasuredRun, path: Path) -> None:
 def read_measured(path: Path) -> MeasuredRun:
     """Read the scores of a run from a file, which someone else may have written.
 
-    Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or contains something else or another version.
+    ValueError, naming the file, if it cannot be read, is damaged, or contains something else or another version.
     """
     content = read_bytes(path, MAX_BYTES)
     try:

@@ -45,8 +45,9 @@ def measure(
     length, follow the width of a test's batches, and here only the item.
 
     A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; in
-    windows beyond the training length also `context_gain`, unless all documents are shorter than half of one. Its
-    items are documents (`sampled_units`).
+    windows beyond the training length also `context_gain`, unless all documents are shorter than half of one. Its items
+    are documents (`sampled_units`). ValueError as of `load`, if the data is missing or has changed, or for a length
+    that it does not have.
 
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
@@ -56,9 +57,6 @@ def measure(
         known: scores of the same checkpoint on the same split at other lengths, which are returned too.
         keep: called with all scores so far once the scores of a length are complete, and not known.
         check_cancelled: called before each batch; may raise an error to stop.
-
-    Raises:
-        ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
     """
     opened, measured = open_to_measure(run, split, device, trust, known)
     with opened.autocast():
@@ -84,10 +82,7 @@ def scored(
 ) -> MeasuredRun:
     """Return the scores of a run on each held-out item, joined to those measured so far.
 
-    Other arguments are as of `measure`.
-
-    Raises:
-        ValueError: for a length that the data does not have.
+    Other arguments are as of `measure`. ValueError for a length that the data does not have.
     """
     task, data, split = run.task, run.data, run.split
     if lengths is None:

@@ -43,15 +43,12 @@ CONTEXT_GAIN = "context_gain"
 
 @dataclass(frozen=True)
 class TextWindows:
-    """Windows over a text of N tokens.
+    """Windows over a text of N tokens; ValueError for a number out of its range.
 
     Args:
         num_tokens: N, at least 2.
         length: tokens T of a window, at least 1.
         stride: tokens between the starts of windows, between 1 and T; windows of stride T do not overlap.
-
-    Raises:
-        ValueError: for a number out of its range.
     """
 
     num_tokens: int

@@ -40,7 +40,6 @@ ROWS_OF_LEGEND = 5
 
 
 def styles_of(encodings: Sequence[str]) -> Styles:
-    """Return a style for each encoding."""
     return {name: style(index) for index, name in enumerate(encodings)}
 
 

@@ -55,8 +55,7 @@ class Ladder:
     def _law(self, criterion: Criterion, encoding: str, below: float = math.inf) -> ScalingLaw:
         """Return the law by sizes below that: sizes of all ratios if they tell what tokens do, else of this one.
 
-        Raises:
-            ValueError: in one sentence, if there are too few sizes.
+        ValueError in one sentence, if there are too few sizes.
         """
         for cases, has_tokens in ((self.of_case, True), (self.sizes, False)):
             names = self.shared(cases, criterion, encoding, below=below)

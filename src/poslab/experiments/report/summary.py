@@ -48,7 +48,6 @@ class OverCases:
 
     @cached_property
     def encodings(self) -> list[str]:
-        """The encodings that all cases compare."""
         comparison = self.results.comparison
         return [e for e in comparison.choices_by_encoding if all(e in comparison.encodings_of(c) for c in self.cases)]
 

@@ -22,13 +22,12 @@ MIN_SEEDS = 2
 class Scores:
     """Values of a metric for an encoding on a case, one for each seed.
 
+    ValueError if the shapes do not fit, or the means of the items are not the values.
+
     Args:
         values: (S,) in the metric's unit; not finite where the run diverged.
         items: (S, I) scores of test items whose means over items are `values`; a diverged run's are not read.
         seeds: (S,) of the runs; None where the seeds of the other encodings are the same in the same order.
-
-    Raises:
-        ValueError: if the shapes do not fit, or the means of the items are not the values.
     """
 
     values: np.ndarray
@@ -157,7 +156,7 @@ def difference(
     limit: float = math.inf,
     given: bool = False,
 ) -> Difference:
-    """Return the difference of an encoding to a baseline.
+    """Return the difference of an encoding to a baseline; ValueError if paired seeds or the items are not equally many.
 
     Pairs of which a run diverged are left out. Where both have scores of items, the interval is for new seeds and new
     items, else for new seeds.
@@ -173,8 +172,6 @@ def difference(
     Returns:
         Numbers in the metric's unit.
 
-    Raises:
-        ValueError: if paired seeds or the items are not equally many.
 
     Example:
         difference(Scores(np.array([3., 5., 4.])), Scores(np.array([1., 2., 3.])), "maximize") has the mean 2, the share

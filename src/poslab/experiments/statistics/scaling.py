@@ -55,7 +55,6 @@ class ScalingLaw:
     deviations: np.ndarray
 
     def constants(self) -> dict[str, Interval]:
-        """Return each constant with its interval."""
         return {n: interval(float(c[0]), c[1:]) for n, c in zip(CONSTANTS, self.draws.T, strict=False)}
 
     def predicted(self, parameters: float, tokens: float, seeds: int) -> Interval:
@@ -75,15 +74,13 @@ def scaling_law(
     """Return the law of the losses of some sizes, by least squares of relative residuals (approach 3 of the source).
 
     E, A and B are exact for each pair of exponents of a grid, so that the fit needs no start. A few means over seeds
-    need no robust loss.
+    need no robust loss. ValueError in one sentence, if the sizes do not determine the constants.
 
     Args:
         values: losses of the seeds of each size, (S,).
         parameters: of each size.
         tokens: of the training of each size; None leaves out their term.
 
-    Raises:
-        ValueError: in one sentence, if the sizes do not determine the constants.
 
     Source: Hoffmann et al., "Training Compute-Optimal Large Language Models" (2022), section 3.3.
     """

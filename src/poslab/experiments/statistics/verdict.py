@@ -159,10 +159,10 @@ def verdicts(
 
     The variance of seeds is moderated by that which encodings share, if they do (`pool`). Holm's method adjusts
     p-values over the encodings, so that at most 5% of cases have an encoding that is called better or worse by chance.
-    The same is true of "by more than the margin" and of "equivalent". A difference that is both beyond 0 and within
-    the margin is equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without
-    pairs (Welch's test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor
-    for equivalence.
+    The same is true of "by more than the margin" and of "equivalent". A difference that is both beyond 0 and within the
+    margin is equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs
+    (Welch's test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor for
+    equivalence. ValueError if the seeds or items of two encodings do not fit.
 
     Args:
         scores: of each encoding; with their seeds, or of the same seeds in the same order for all if paired.
@@ -176,9 +176,6 @@ def verdicts(
         given: as of `difference`.
         is_best: whether the baseline is the best one by these scores. It can be any, so that the intervals of all
             pairs have to be simultaneous: Tukey's method with the moderated variance, Bonferroni's without.
-
-    Raises:
-        ValueError: if the seeds or items of two encodings do not fit.
     """
     shared = pool({name: of_name for name, of_name in scores.items() if name not in not_learned}, baseline, paired)
     comparisons = {}

@@ -17,7 +17,7 @@ class NotPlainError(ValueError):
 
 @dataclass(frozen=True)
 class Form:
-    """A model as transformers loads it.
+    """A model as transformers loads it; ValueError for weights that are NaN.
 
     Args:
         model_class: its class.
@@ -28,9 +28,6 @@ class Form:
         needs_poslab: True if the class is one of `exchanged_classes`.
         generation: its generation configuration; None is a Poslab model's.
         rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was replaced.
-
-    Raises:
-        ValueError: for weights that are NaN.
     """
 
     model_class: Any

@@ -83,16 +83,15 @@ def write_directory(
 ) -> Exported:
     """Write a model, and its tokenizer, as a directory that transformers loads, and compare the two.
 
+    ValueError for a model that no class of transformers can be, a path that is taken or cannot be written, or if what
+    was written differs from the model; nothing is left there then.
+
     Args:
         model: a model of Poslab, or one of transformers under an encoding.
         to: a new or an empty directory.
         tokenizer: the tokenizer; None writes none.
         length: training length, in tokens.
         tokenizer_of: folder or name of a pretrained model whose tokenizer is copied; None for none.
-
-    Raises:
-        ValueError: for a model that no class of transformers can be, a path that is taken or cannot be written, or if
-            what was written differs from the model; nothing is left there then.
     """
     path = check_target(to)
     form = form_of(model, length)
@@ -172,13 +171,10 @@ CONFIG = "tokenizer_config.json"
 
 
 def fast_tokenizer(tokenizer: Tokenizer, length: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of transformers that gives the same ids.
+    """Return a tokenizer of transformers that gives the same ids; ValueError for a tokenizer of another kind.
 
     The end of a document is its end, beginning and padding: a document begins after the end of another, and padding is
     masked. A text that quotes that token is text. `length` is its `model_max_length`.
-
-    Raises:
-        ValueError: for a tokenizer of another kind.
     """
     from tokenizers import Tokenizer as HuggingFaceTokenizer
     from tokenizers import decoders, models, pre_tokenizers
@@ -266,7 +262,8 @@ def verify(
     """Load a directory in a fresh process and compare it with a model on random tokens.
 
     Texts are shorter, as long, and twice as long as the training length, where the encoding does not end. All is
-    float32, on the CPU. Remote code is trusted only where the form needs Poslab.
+    float32, on the CPU. Remote code is trusted only where the form needs Poslab. ValueError if transformers cannot load
+    the directory, or its logits or token ids differ.
 
     Args:
         directory: the directory.
@@ -278,9 +275,6 @@ def verify(
     Returns:
         The class that loads the directory, the largest difference of two logits, the largest absolute logit, and the
         number of tokens of the longest text.
-
-    Raises:
-        ValueError: if transformers cannot load the directory, or its logits or token ids differ.
     """
     compute, end = _ours(model)
     generator = torch.Generator().manual_seed(0)

@@ -50,13 +50,12 @@ class ExportedFile:
 def write_gguf(form: Form, to: Path, tokenizer: Tokenizer | None) -> ExportedFile:
     """Write a model in float32, or float16 if it is.
 
+    ValueError for a class or a rotation that llama.cpp does not have, or a file that cannot be written.
+
     Args:
         form: the model as a class of transformers.
         to: a new file.
         tokenizer: the tokenizer; None writes none, and llama.cpp then reads token ids.
-
-    Raises:
-        ValueError: for a class or a rotation that llama.cpp does not have, or a file that cannot be written.
     """
     try:
         import gguf

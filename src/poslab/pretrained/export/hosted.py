@@ -63,8 +63,7 @@ RENAMED = (
 def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
     """Return a model of the BERT family under a rotation or none as one of JinaEmbeddingsV3.
 
-    Raises:
-        NotPlainError: if there is no such class, or it does not rotate so.
+    NotPlainError if there is no such class, or it does not rotate so.
     """
     import transformers
 
@@ -106,12 +105,11 @@ def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: i
 def hosted_form(model: Any, length: int) -> Form:
     """Return a model of transformers under an encoding as a class of transformers.
 
+    ValueError for a model whose outputs or positions no class of transformers could have, with Poslab either.
+
     Args:
         model: a `HostedModel`, or a model that was changed in place.
         length: training length, in tokens.
-
-    Raises:
-        ValueError: for a model whose outputs or positions no class of transformers could have, with Poslab either.
     """
     exchange = exchange_of(model)
     encodings, name = exchange.encodings, type(exchange.model).__name__
@@ -157,8 +155,7 @@ def hosted_form(model: Any, length: int) -> Form:
 def exchange_of(model: Any) -> Exchange:
     """Return the exchange of a `HostedModel`, or of a model whose encoding was replaced in place.
 
-    Raises:
-        ValueError: if there is none, or for a model that no class of transformers could be.
+    ValueError if there is none, or for a model that no class of transformers could be.
     """
     if isinstance(model, HostedModel):
         if model.output is not None:
@@ -194,11 +191,7 @@ def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], leng
 
 
 def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
-    """Return the same class with another rotation.
-
-    Raises:
-        NotPlainError: if the class does not rotate so.
-    """
+    """Return the same class with another rotation; NotPlainError if the class does not rotate so."""
     import transformers
 
     family, name = exchange.family, type(exchange.model).__name__

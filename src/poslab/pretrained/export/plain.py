@@ -65,8 +65,7 @@ def plain_form(model: Model, length: int) -> Form:
 def form_under_encoding(model: Model, length: int) -> Form:
     """Return a decoder as a class of transformers under its encoding, which needs Poslab; arguments as `plain_form`.
 
-    Raises:
-        ValueError: if no class could have it.
+    ValueError if no class could have it.
     """
     decoder = checked_decoder(model)
     layers = decoder.shape.num_layers

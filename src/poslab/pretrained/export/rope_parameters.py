@@ -105,8 +105,7 @@ def least_transformers(config: Mapping[str, Any], needs_poslab: bool) -> str:
 def rotation_of(encodings: StackEncodings) -> tuple[Rotary | None, list[bool]]:
     """Return the rotation of a stack, None if it has none, and for each layer True if it rotates there.
 
-    Raises:
-        NotPlainError: for another encoding, or several rotations.
+    NotPlainError for another encoding, or several rotations.
     """
     rotary: Rotary | None = None
     for encoding in encodings:
@@ -126,7 +125,7 @@ def rope_of(
     """Return the first form in which transformers computes the frequencies of an encoding.
 
     Named forms come first, since other programs read them too; any other fixed spectrum is written frequency by
-    frequency, as divisors of LongRoPE.
+    frequency, as divisors of LongRoPE. NotPlainError if there is no such form.
 
     Args:
         rotary: the encoding; None is no position.
@@ -134,9 +133,6 @@ def rope_of(
         length: training length, in tokens.
         config: makes the configuration of the model with a form.
         host: rotary module of the class; None is Llama's.
-
-    Raises:
-        NotPlainError: if there is no such form.
     """
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

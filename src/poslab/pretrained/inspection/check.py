@@ -40,13 +40,12 @@ Tensors = dict[str, tuple[NDArray[Any], float]]
 def check_values(source: str, file: Path, context: int | None = None) -> tuple[list[tuple[str, str]], bool]:
     """Compare another program's values of positions with a model's, and return True if they differ.
 
+    ValueError in one sentence, for a file that is damaged, or has values that cannot be compared.
+
     Args:
         source: the model, as in `inspect_positions`.
         file: `.safetensors` or `.npz` with any of the keys of golden values, for any layers.
         context: tokens of the text; None is the length in the metadata of the file, or `max_position_embeddings`.
-
-    Raises:
-        ValueError: in one sentence, for a file that is damaged, or has values that cannot be compared.
     """
     tensors, metadata = read_values(file)
     version, length = metadata.get("version"), str(metadata.get("length", context or ""))
@@ -129,8 +128,7 @@ def _npz(content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 def _compare(inspection: Inspection, positions_N: Integers, layer: int, given: Tensors) -> tuple[str, str, Any]:
     """Return the first difference of a layer in words, its cause (without a difference, a remark), and the tolerance.
 
-    Raises:
-        ValueError: for values that no such layer has.
+    ValueError for values that no such layer has.
     """
     if layer >= len(inspection.layers):
         raise ValueError(f"layers.{layer}: {inspection.description.name} has {len(inspection.layers)} layers")

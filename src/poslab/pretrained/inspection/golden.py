@@ -131,8 +131,7 @@ def _buckets(distances_N: Integers, count: int, longest: int) -> Integers:
 def golden_values(inspection: Inspection) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Return the golden values of a model by their keys, such as `layers.0.cos`, and metadata that describe them.
 
-    Raises:
-        ValueError: for a model whose positions are only weights, or whose values would take more than 32 MB.
+    ValueError for a model whose positions are only weights, or whose values would take more than 32 MB.
     """
     description, positions_N = inspection.description, positions_of(inspection.context)
     ropes, rotations = [layer.rope for layer in inspection.layers], {}

@@ -63,12 +63,11 @@ class Description:
 def describe(source: str) -> Description:
     """Return the description of the positions of a model.
 
+    ValueError in one sentence, for a source that is not there, is damaged, or cannot be read by transformers.
+
     Args:
         source: folder with `config.json`, such a file, a GGUF file, the name of a class or of a `model_type`, or the
             name of a model of the hub that is on this machine.
-
-    Raises:
-        ValueError: in one sentence, for a source that is not there, is damaged, or cannot be read by transformers.
     """
     path = Path(source)
     if source.endswith(".gguf"):

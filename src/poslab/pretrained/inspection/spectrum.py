@@ -105,8 +105,7 @@ class Rope:
     def frequencies(self, length: int) -> Floats:
         """Return the frequencies at a length of the text, 0 for pairs that do not rotate.
 
-        Raises:
-            ValueError: naming the key, for a value that is no number or out of its range.
+        ValueError, naming the key, for a value that is no number or out of its range.
         """
         block, r, plain, factor = self.block, self.rotary_dim, self.plain, self.factor
         match self.type:
@@ -152,10 +151,7 @@ def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
     """Return the smallest distance below `length` at which the sum of cosines is negative; None if there is none.
 
     The inverse frequencies may be of any spectrum, a scaled one too: radians per token, one for each pair of channels
-    (P,), with 0 for a pair that does not rotate.
-
-    Raises:
-        ValueError: for a length below 1.
+    (P,), with 0 for a pair that does not rotate. ValueError for a length below 1.
     """
     for start, sums in blocks_of_sums(inverse_frequencies, length):
         violations = np.flatnonzero(sums < 0)
