@@ -57,8 +57,7 @@ INTEGER, NUMBER = "an integer", "a number"
 
 LARGEST = sys.float_info.max
 
-MAX_LISTED = 12
-"""Choices that a message lists; `--help` lists more."""
+MAX_LISTED = 12  # choices that a message lists; `--help` lists more
 
 NOT_HUGE = Range(at_most=2**31 - 1)
 """Limit of sizes and positions: more than fits in any memory, and small enough that sums and products stay exact."""

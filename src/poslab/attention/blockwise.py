@@ -19,8 +19,7 @@ from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.numerics import is_under_torch_func
 
-BLOCK = 128
-"""Query rows of a block: few enough that its logits fit a CPU's cache, enough for large products."""
+BLOCK = 128  # query rows of a block: few enough that its logits fit a CPU's cache, enough for large products
 
 
 @dataclass(frozen=True)

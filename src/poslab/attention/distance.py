@@ -19,8 +19,7 @@ from poslab.attention.distance_blocks import OfRows, blocks, by_rows
 from poslab.attention.distance_gradients import KERNEL_BLOCK, gradient_of_sinks, gradients
 from poslab.attention.visibility import Visibility
 
-OF_ROWS = len(OfRows._fields)
-"""Number of the operator's last arguments, which are the fields of `OfRows`."""
+OF_ROWS = len(OfRows._fields)  # number of the operator's last arguments, which are the fields of `OfRows`
 
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 

@@ -21,11 +21,9 @@ from poslab.attention.distance_blocks import DistanceBlock, OfRows, blocks, by_r
 KERNEL_BLOCK = 256
 """Query rows of a block for PyTorch's kernel, which cuts smaller blocks into pieces of less than 64."""
 
-BLOCK = 128
-"""Query rows of a block whose logits are computed here, where the bias learns."""
+BLOCK = 128  # query rows of a block whose logits are computed here, where the bias learns
 
-CACHED = 2**21
-"""Most logits of a block over the heads that are computed together, so that they stay in the cache."""
+CACHED = 2**21  # most logits of a block over the heads that are computed together, so that they stay in the cache
 
 SHORT = 2**20
 """Most logits of the blocks of several items together: one by one, short ones cost more in calls than in sums."""

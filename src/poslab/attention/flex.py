@@ -21,12 +21,9 @@ from poslab.attention.visibility import Visibility
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.offsets import BiasOfLattice
 
-MIN_HEAD_DIM = 16
-"""Smallest head dimension that its kernel supports."""
-BLOCK = 128
-"""Queries, and keys, of a block of its masks."""
-MAX_FORMS = 256
-"""Largest number of argument forms for which a function is compiled."""
+MIN_HEAD_DIM = 16  # smallest head dimension that its kernel supports
+BLOCK = 128  # queries, and keys, of a block of its masks
+MAX_FORMS = 256  # largest number of argument forms for which a function is compiled
 
 
 def attend_by_flex(

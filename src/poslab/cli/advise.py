@@ -35,8 +35,7 @@ OWN_KEYS = {
 TEXTS = ("text", "code", "prose", "chinese", "dialogue", "documentation")
 """Kinds of running text; `text` is any of them."""
 UNITS = {"T": 1e12, "B": 1e9, "M": 1e6, "k": 1e3}
-NEAR = 10
-"""Largest factor between two sizes of which one says something of the other."""
+NEAR = 10  # largest factor between two sizes of which one says something of the other
 MAX_STUDIES, MAX_PRESETS, MAX_BOUND = 3, 6, 131_072
 """Most studies and presets that are shown, and the longest context whose base bound is computed, in ten seconds."""
 RELEASED = re.compile(r"^# Released: ([^,\n]+)(?:, ([\d.]+[MBT]) parameters)?(?:, context ([\d,]+))?$", re.MULTILINE)
@@ -324,4 +323,3 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
 
 
 run = without_hydra(main)
-"""Run the command, and exit."""

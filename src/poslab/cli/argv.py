@@ -16,8 +16,7 @@ from hydra.core.override_parser.types import Override
 from poslab.arguments import nearest
 from poslab.configuration.command_line import CONF, SEVERAL, assignment, choices, groups, in_current_directory, key_of
 
-SEARCH_PATH = "hydra.searchpath"
-"""Key of the folders that Hydra searches for choices."""
+SEARCH_PATH = "hydra.searchpath"  # key of the folders that Hydra searches for choices
 
 OPTIONS = ("--help", "--multirun", "--config-dir", "--config-name", "--cfg")
 """Options of which a misspelt one may be meant."""

@@ -36,4 +36,3 @@ def main(arguments: list[str]) -> None:
 
 
 run = without_hydra(main)
-"""Run the command, and exit."""

@@ -291,8 +291,7 @@ def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield from textwrap.wrap(meaning, WIDTH, initial_indent=first, subsequent_indent=after) or [first.rstrip()]
 
 
-FAMILY = "override /family@_global_.family"
-"""Entry of the defaults list of a dataset's file that names its family."""
+FAMILY = "override /family@_global_.family"  # entry of the defaults list of a dataset's file that names its family
 
 
 def meanings() -> dict[str, str]:

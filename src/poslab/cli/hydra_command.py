@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from poslab.experiments.sweep import Sweep
 
 HELP = {"-h", "--help"}
-SIGPIPE_STATUS = 128 + signal.SIGPIPE
-"""Exit status where what reads the output, such as `head`, has ended."""
+SIGPIPE_STATUS = 128 + signal.SIGPIPE  # exit status where what reads the output, such as `head`, has ended
 
 
 class FailedJobError(Exception):

@@ -140,4 +140,3 @@ def draw(inspection: Inspection, file: Path) -> None:
 
 
 run = without_hydra(main)
-"""Run the command, and exit."""

@@ -62,4 +62,3 @@ def main(arguments: list[str]) -> None:
 
 
 run = hydra_command.without_hydra(main)
-"""Run the command, and exit."""

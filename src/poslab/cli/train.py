@@ -25,23 +25,15 @@ if TYPE_CHECKING:
     from poslab.runs.directory import RunDirectory
     from poslab.runs.recipe import Recipe
 
-STEPS_PER_VALIDATION = 20
-"""Steps for each validation of a short run, unless `trainer.validations` is typed."""
-
-NAMED = ("dataset", "encoding")
-"""Groups whose choice is in the name of every run directory."""
+STEPS_PER_VALIDATION = 20  # steps for each validation of a short run, unless `trainer.validations` is typed
+NAMED = ("dataset", "encoding")  # groups whose choice is in the name of every run directory
 
 UNNAMED = ("init_from", "trainer", *IGNORED_KEYS)
 """Keys of a single run that are not in its name; nor are those whose value is a path or a list."""
 
-MAX_VALUE = 20
-"""Characters of a value in a name."""
-
-MAX_SUFFIX = 50
-"""Characters of all keys and values in a name; further keys are left out."""
-
-JOBS: list[tuple[RunDirectory, Recipe]] = []
-"""The runs that this process has finished."""
+MAX_VALUE = 20  # characters of a value in a name
+MAX_SUFFIX = 50  # characters of all keys and values in a name; further keys are left out
+JOBS: list[tuple[RunDirectory, Recipe]] = []  # the runs that this process has finished
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:

@@ -25,11 +25,8 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 COMPILE_TIMEOUT_S = 300
 
-UNFINISHED = "tmp"
-"""Beginning of the names of folders in which a library is made."""
-
-_enabled = False
-"""True if the operators are used."""
+UNFINISHED = "tmp"  # beginning of the names of folders in which a library is made
+_enabled = False  # true if the operators are used
 
 _served: list[torch.dtype] = []
 """Types that the loaded operators multiply on this processor: some have no instructions for bfloat16."""

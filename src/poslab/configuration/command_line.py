@@ -14,11 +14,8 @@ from typing import Any
 STARTED_AS = "POSLAB_STARTED_AS"
 """Environment variable with what is before the name of a command as it was typed; its processes inherit it."""
 
-SEVERAL = ("callbacks", "logger")
-"""Groups of which several choices go together: `logger=[tensorboard,csv]`."""
-
-LENGTH = r"[1-9]\d{0,8}|(?=[\d.]*[1-9])\d{1,9}(\.\d{1,9})?x"
-"""Pattern of a length."""
+SEVERAL = ("callbacks", "logger")  # groups of which several choices go together: `logger=[tensorboard,csv]`
+LENGTH = r"[1-9]\d{0,8}|(?=[\d.]*[1-9])\d{1,9}(\.\d{1,9})?x"  # pattern of a length
 
 
 def started_as() -> str:
@@ -109,8 +106,7 @@ IS_INSTALLED = (PACKAGE / "conf").is_dir()
 
 _CHECKOUT = PACKAGE if IS_INSTALLED else PACKAGE.parents[1]
 
-CONF = _CHECKOUT / "conf"
-"""The choices: a folder for each group, and a file for each command."""
+CONF = _CHECKOUT / "conf"  # the choices: a folder for each group, and a file for each command
 
 SWEEPS = _CHECKOUT / "sweeps"
 COMPARISONS = _CHECKOUT / "comparisons"

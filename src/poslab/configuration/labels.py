@@ -13,8 +13,7 @@ import yaml
 from poslab.configuration.command_line import CONF
 from poslab.io.files import LOADER
 
-OF_THE_ENCODING = ("encoding", "positions", "temperature")
-"""Groups that together are the encoding of a run."""
+OF_THE_ENCODING = ("encoding", "positions", "temperature")  # groups that together are the encoding of a run
 
 GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named instead of the class that it makes."""
@@ -22,14 +21,9 @@ GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer",
 IGNORED_KEYS = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")
 """Keys that do not change what a run learns, and are in no label."""
 
-OF_A_SCALING = "encoding.scaling.factor"
-"""Key that is in all labels of runs side by side."""
-
-MANY = 4
-"""Keys in a label, unless labels of different runs would be equal."""
-
-LONG = 40
-"""Characters of a value in a label, with the same exception."""
+OF_A_SCALING = "encoding.scaling.factor"  # key that is in all labels of runs side by side
+MANY = 4  # keys in a label, unless labels of different runs would be equal
+LONG = 40  # characters of a value in a label, with the same exception
 
 
 class Choice(NamedTuple):

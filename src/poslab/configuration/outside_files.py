@@ -27,8 +27,7 @@ PATHS = {"run.dir", "sweep.dir", "sweep.subdir"}
 """Keys of Hydra that such a file may set: they say where below the working directory a run is written."""
 FIXED = {"output_subdir": None, "job.name": "train"}
 """Further keys of Hydra that such a file may have, with their only value."""
-LOGGING = {"hydra/job_logging", "hydra/hydra_logging"}
-"""Groups of Hydra of which such a file may choose `none`."""
+LOGGING = {"hydra/job_logging", "hydra/hydra_logging"}  # groups of Hydra of which such a file may choose `none`
 OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job\.num|hydra\.job\.num)\}")
 """Interpolations whose values are names, not paths."""
 
@@ -94,8 +93,7 @@ class _Repository(CachingConfigRepository):
     def __init__(self, delegate: ConfigRepository, config_name: str | None, typed: Sequence[Override]) -> None:
         super().__init__(delegate)
         self._find_ours()
-        self.outside: dict[str | None, Path] = {}
-        """Files from outside that were read, by their names."""
+        self.outside: dict[str | None, Path] = {}  # files from outside that were read, by their names
         self.of_sweeps: set[Path] = set()
         """The files from outside that say where the jobs of `-m` are written."""
         self._named = {config_name}
@@ -236,8 +234,7 @@ _KNOWN = re.compile(
 )
 """Interpolations of conf/: another key, the time, Hydra's facts of the job, what a model or dataset may know, and
 shares of a number."""
-DEEPEST = 3
-"""Most interpolations within each other; files of conf/ have 1."""
+DEEPEST = 3  # most interpolations within each other; files of conf/ have 1
 MAX_INTERPOLATIONS = 24
 """Interpolations of a file; files of conf/ have up to 11. A value that repeats another twice doubles it: a chain of 40
 such values would fill any memory."""

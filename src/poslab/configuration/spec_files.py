@@ -13,8 +13,7 @@ from poslab.configuration.command_line import in_current_directory
 from poslab.configuration.outside_files import check_interpolations
 from poslab.io.files import read_yaml
 
-DEFAULTS = "defaults.yaml"
-"""Name of the file with the keys that all files of a folder share."""
+DEFAULTS = "defaults.yaml"  # name of the file with the keys that all files of a folder share
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IGNORE = -100
-"""The target of a token, or the class of a row, that does not count."""
+IGNORE = -100  # the target of a token, or the class of a row, that does not count
 
 
-Batch = tuple[Any, ...]
-"""A batch of any task: a `NamedTuple` of tensors in the file of the task."""
+Batch = tuple[Any, ...]  # a batch of any task: a `NamedTuple` of tensors in the file of the task
 
 
 class TokenBatch(NamedTuple):
@@ -36,8 +34,7 @@ class TokenBatch(NamedTuple):
     earlier: Tensor | None = None
 
 
-Collate = Callable[[Any, np.ndarray], Batch]
-"""Makes a batch of examples, as `Task.collate` does."""
+Collate = Callable[[Any, np.ndarray], Batch]  # makes a batch of examples, as `Task.collate` does
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,8 @@ from poslab.data.source import PreparedSource, require_choice, require_text
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Splits = dict[str, "Dataset"]
-"""Examples by split: `train`, and any of `validation` and `test`."""
-UNLABELLED = -1
-"""The number of no class."""
+Splits = dict[str, "Dataset"]  # examples by split: `train`, and any of `validation` and `test`
+UNLABELLED = -1  # the number of no class
 CLASS_TYPES = ("int", "uint", "bool", "string", "large_string", "null")
 
 
@@ -28,8 +26,7 @@ class NamedColumns(PreparedSource, ABC):
 
     document: str | None = None
 
-    column_arguments: ClassVar[tuple[str, ...]]
-    """The arguments that name columns, without `document`."""
+    column_arguments: ClassVar[tuple[str, ...]]  # the arguments that name columns, without `document`
 
     @property
     def columns(self) -> dict[str, str]:

@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from poslab.data.batch import Batch, Collate
     from poslab.data.order import BatchPlan
 
-TOKENS_AT_ONCE = 2**24
-"""Tokens of a file that are searched together, which bounds the memory."""
+TOKENS_AT_ONCE = 2**24  # tokens of a file that are searched together, which bounds the memory
 
 
-MAX_COUNTED = 10_000_000
-"""Most tokens of a training text whose frequencies are counted."""
+MAX_COUNTED = 10_000_000  # most tokens of a training text whose frequencies are counted
 
 
 class Corpus(Source):
@@ -103,8 +101,7 @@ class TextSplits(DataSplits):
     """
 
     length_means = "number of tokens of a window"
-    measured_text = "training"
-    """The text of training that is prepared."""
+    measured_text = "training"  # the text of training that is prepared
 
     source: Corpus
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from poslab.data.tokenizers import Tokenizer
 
-Rows = Mapping[str, Sequence[Any]]
-"""Examples by column."""
+Rows = Mapping[str, Sequence[Any]]  # examples by column
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +38,12 @@ class Kind:
     """A column of classes of which every split has its share; None has no such column."""
 
 
-WINDOWS = Kind("text")
-"""Successive tokens of a text, cut into windows of equal length (`corpus.WindowRows`)."""
+WINDOWS = Kind("text")  # successive tokens of a text, cut into windows of equal length (`corpus.WindowRows`)
 
 SYMBOLS = Kind("algorithmic")
 """An input of an algorithmic task and the one right answer to it, as symbols (`algorithmic.examples.Example`)."""
 
-BLANKS = Kind("algorithmic with blanks")
-"""The same, where symbols of the output belong in blanks of the input."""
+BLANKS = Kind("algorithmic with blanks")  # the same, where symbols of the output belong in blanks of the input
 
 
 class ReadingOptions(NamedTuple):
@@ -62,8 +59,7 @@ class ExampleKind(Kind, ABC):
     kept: ClassVar[tuple[str, ...]]
     """The columns that are kept next to token ids, to compare predictions with."""
 
-    is_cut: ClassVar[bool] = False
-    """True cuts an example that is too long, False leaves it out."""
+    is_cut: ClassVar[bool] = False  # True cuts an example that is too long, False leaves it out
 
     has_sources: ClassVar[bool] = False
     """True if a target is written from a source, which may be cut (`source_length`)."""

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-Items = Callable[[range], list[int]]
-"""Returns the number of the item at each of these indices of an endless stream."""
+Items = Callable[[range], list[int]]  # returns the number of the item at each of these indices of an endless stream
 
 
 class PassOrder(ABC):

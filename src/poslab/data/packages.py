@@ -38,8 +38,7 @@ NPM = re.compile(r"npm:@?(?P<name>\w[\w.-]*(/\w[\w.-]*)?)@(?P<version>\d[\w.+-]*
 ZIPS, TARS = (".whl", ".zip"), (".tgz", ".tar.gz")
 PIP_DOWNLOAD = ("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=1")
 NPM_PACK = ("npm", "pack", "--ignore-scripts", "--fetch-retries=1")
-MAX_BYTES = 2**29
-"""Most bytes of an archive, unpacked."""
+MAX_BYTES = 2**29  # most bytes of an archive, unpacked
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
 """Errors of archives and JSON; RuntimeError means a password, an unknown compression, or lists nested too deep."""
 
@@ -61,8 +60,7 @@ class Package:
         group: a key of JSON; items that follow one another and have the same value there are one document.
     """
 
-    plain_node: ClassVar[bool] = True
-    """A node of a configuration needs no `_target_`."""
+    plain_node: ClassVar[bool] = True  # a node of a configuration needs no `_target_`
 
     name: str
     sha256: str

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from poslab.data.tokenizers import Tokenizer
 
 Natural = Annotated[int, Range(at_least=0)]
-Share = Annotated[float, Range(above=0, below=1)]
-"""Share of the data that is held out."""
+Share = Annotated[float, Range(above=0, below=1)]  # share of the data that is held out
 
 VocabSize = Annotated[int, Range(at_least=257), NOT_HUGE]
 
@@ -78,8 +77,7 @@ class Collating(Protocol):
 class DataSplits(ABC):
     """Training, validation and test of a source, opened. It has a subclass for each way in which data is stored."""
 
-    length_means: str = "number of tokens"
-    """The meaning of the lengths of `lengths_of`."""
+    length_means: str = "number of tokens"  # the meaning of the lengths of `lengths_of`
 
     source: DataSource
     tokenizer: Tokenizer

@@ -30,15 +30,13 @@ STEPS = {
 """By the key of a file: the key of the steps of a `Sequence`, and the types that these may have."""
 NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
 """Steps of which there may be many: `_check_step` raises an error if one makes a text longer."""
-MAX_CHARACTER_LENGTH = 64
-"""Bytes that one character may become; NFKC makes 33 of U+FDFA."""
+MAX_CHARACTER_LENGTH = 64  # bytes that one character may become; NFKC makes 33 of U+FDFA
 MAX_PART_LENGTH = 64
 """Most characters that are added to a text or to a piece of it, and most tokens around it; all known have a few."""
 MAX_PATTERN_LENGTH = 1000
 MAX_MATCHED = 2000
 """Most characters and repetitions in all regular expressions: each may take time at every character of a text."""
-MAX_STEPS = 100
-"""Most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10."""
+MAX_STEPS = 100  # most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10
 MAX_WORD_PIECE_LENGTH = 256
 """Characters of a word up to which WordPiece may search pieces, in cubic time; published files have 100."""
 

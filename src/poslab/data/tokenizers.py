@@ -26,8 +26,7 @@ MAX_WORD_LENGTH = 256
 """Characters in a row without white space, or of nothing else, that a Poslab vocabulary keeps as one word."""
 FILE_NAME = "tokenizer.json"
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
-OWN = '{"poslab"'
-"""The beginning of the files of tokenizers that are not of the `tokenizers` library."""
+OWN = '{"poslab"'  # the beginning of the files of tokenizers that are not of the `tokenizers` library
 
 
 class Tokenizer(ABC):

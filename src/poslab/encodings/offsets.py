@@ -23,8 +23,7 @@ from poslab.encodings.shape import TableShape, require_heads
 Metric = Literal["euclidean", "manhattan", "chebyshev"]
 """Length of an offset: the root of the sum of squares, the sum, or the largest, over the axes."""
 
-ORDERS: dict[Metric, float] = {"euclidean": 2, "manhattan": 1, "chebyshev": float("inf")}
-"""Orders of their norms."""
+ORDERS: dict[Metric, float] = {"euclidean": 2, "manhattan": 1, "chebyshev": float("inf")}  # orders of their norms
 
 
 def length_of(offset: Tensor, metric: Metric) -> Tensor:

@@ -126,8 +126,7 @@ def require_heads(name: str, heads: int, num_heads: int) -> None:
         raise ValueError(f"{name} must have one head, or one for each of {num_heads}, got {heads}")
 
 
-SIZES = ("num_heads", "num_kv_heads", "head_dim")
-"""Arguments of encodings that are sizes of queries and keys."""
+SIZES = ("num_heads", "num_kv_heads", "head_dim")  # arguments of encodings that are sizes of queries and keys
 
 
 class VectorTable(NamedTuple):

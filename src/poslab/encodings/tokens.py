@@ -9,11 +9,8 @@ from torch import Tensor
 
 from poslab.encodings.numerics import is_under_torch_func
 
-PADDING = -1
-"""Represents the id of padding, whatever id that has, and the id of a register."""
-
-PATCH = -2
-"""Represents the id of a patch of an image, which has none."""
+PADDING = -1  # represents the id of padding, whatever id that has, and the id of a register
+PATCH = -2  # represents the id of a patch of an image, which has none
 
 
 @dataclass(frozen=True)

@@ -27,17 +27,10 @@ from matplotlib.ticker import NullLocator
 from poslab.pretrained.inspection.spectrum import Floats, blocks_of_sums, check_length, first_violation, waves
 from poslab.report.figures import COLOURS, WIDTH, Plot, Table, new_figure
 
-RESOLUTION = 1e-8
-"""Relative width below which an interval of bases is split no further."""
-
-MAX_BASE = 1e9
-"""Largest base of the search."""
-
-FEW = 500
-"""Longest list of distances that is cheaper to evaluate one by one."""
-
-REMEMBERED = 64
-"""Distances that ruled out the last bases, and are tried first on the next."""
+RESOLUTION = 1e-8  # relative width below which an interval of bases is split no further
+MAX_BASE = 1e9  # largest base of the search
+FEW = 500  # longest list of distances that is cheaper to evaluate one by one
+REMEMBERED = 64  # distances that ruled out the last bases, and are tried first on the next
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 

@@ -20,11 +20,9 @@ from poslab.evaluation.scores.items import MeasuredRun
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_columns, panel_grid, style, widen
 from poslab.report.text import fixed
 
-ALL = 0
-"""The length of all lengths together."""
+ALL = 0  # the length of all lengths together
 
-MIN_RATIO = 1.5
-"""Least ratio of successive lengths that are drawn on a logarithmic axis, each with its number."""
+MIN_RATIO = 1.5  # least ratio of successive lengths that are drawn on a logarithmic axis, each with its number
 
 MIN_SHARE, MIN_LOSS = 5.0, 0.05
 """Least spans of the axes of shares and losses, so that noise does not look like a steep gain."""

@@ -22,11 +22,8 @@ from poslab.models.model import Pooling, pooled
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import device_of
 
-TEXTS = 32
-"""Held-out texts of each length, and questions, each of which one text answers."""
-
-TOKENS_AT_ONCE = 8192
-"""Tokens of a batch, which has at least one text."""
+TEXTS = 32  # held-out texts of each length, and questions, each of which one text answers
+TOKENS_AT_ONCE = 8192  # tokens of a batch, which has at least one text
 
 FIRST = ("Ada", "Boris", "Carla", "David", "Emma", "Felix", "Grace", "Henry")
 LAST = ("Adler", "Brown", "Clark", "Dunn", "Evans", "Fischer", "Gray", "Hill")

@@ -32,8 +32,7 @@ from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import autocast, precision_of
 from poslab.tasks.task import Task, device_of
 
-MAX_WINDOWS = 8
-"""Windows of the text, or examples, over which attention and gradients are averaged."""
+MAX_WINDOWS = 8  # windows of the text, or examples, over which attention and gradients are averaged
 
 Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation"]
 

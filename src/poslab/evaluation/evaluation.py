@@ -108,8 +108,7 @@ def evaluate(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     return evaluation
 
 
-MULTIPLES = (1, 2, 4, 8, 16)
-"""Multiples of the training length that are the default lengths."""
+MULTIPLES = (1, 2, 4, 8, 16)  # multiples of the training length that are the default lengths
 
 
 def lengths_of(runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:

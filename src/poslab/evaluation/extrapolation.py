@@ -27,8 +27,7 @@ from poslab.report import figures
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 UNIGRAM, NEAR, FAR = "unigram", "near", "far"
 
-FEW_BEFORE = 8
-"""Most tokens before tokens of `NEAR`, in windows of at least twice as many."""
+FEW_BEFORE = 8  # most tokens before tokens of `NEAR`, in windows of at least twice as many
 
 BINS_PER_OCTAVE = 2
 

@@ -23,8 +23,7 @@ from poslab.report.figures import WIDTH, Plot, Table, new_figure
 
 _BIASES = frozenset({"bias", "pair_bias"})
 
-MAX_POINTS = 400
-"""Distances of a curve, about: as good as all of them to the eye."""
+MAX_POINTS = 400  # distances of a curve, about: as good as all of them to the eye
 
 
 def learned_bias(
@@ -228,8 +227,7 @@ def _bias_of_offset(encoding: PositionalEncoding, sizes: Sequence[int], axes: Se
     return sums.drop(columns="pairs").div(sums["pairs"], axis=0)
 
 
-MAX_ELEMENTS = 64
-"""Largest number of elements of a parameter that a report lists."""
+MAX_ELEMENTS = 64  # largest number of elements of a parameter that a report lists
 
 
 def learned_parameters(

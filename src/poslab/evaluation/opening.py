@@ -173,12 +173,10 @@ def with_different_names(runs: list[EvaluatedRun], typed: Sequence[str]) -> list
     ]
 
 
-SHORT = 32
-"""Longest text, in tokens, that is shown token by token."""
+SHORT = 32  # longest text, in tokens, that is shown token by token
 
 
-Labels = Mapping[str, tuple[list[str], list[str]]]
-"""Texts of queries and keys, by stack."""
+Labels = Mapping[str, tuple[list[str], list[str]]]  # texts of queries and keys, by stack
 
 
 def short_example(run: EvaluatedRun, text: str | None) -> tuple[ForwardPass, Labels]:

@@ -20,17 +20,13 @@ from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.report.figures import Table
 from poslab.tasks.language_modelling import CONTEXT_MARGIN
 
-TOLERANCE = 0.05
-"""Share by which a metric may be worse than at the training length."""
-
-WITHIN = "within 5% up to"
-"""Column of the verdict on how far a model extrapolates."""
+TOLERANCE = 0.05  # share by which a metric may be worse than at the training length
+WITHIN = "within 5% up to"  # column of the verdict on how far a model extrapolates
 
 UNLEARNED, NO_CONTEXT = "did not learn the task", "no context used"
 """Verdicts on models of text that have nothing to lose in longer windows."""
 
-SHORT_DOCUMENTS = "short documents"
-"""Gain of context where no document has half of such a context before a token."""
+SHORT_DOCUMENTS = "short documents"  # gain of context where no document has half of such a context before a token
 
 
 class ContextUse(StrEnum):

@@ -14,14 +14,9 @@ from poslab.experiments.comparison import NAME
 from poslab.experiments.storage_url import DamagedStorageError
 from poslab.experiments.tables import RunResult
 
-SCORES = "scores.parquet"
-"""File of a run with the scores of its test items."""
-
-EXTRA_SCORES = "extra_scores.parquet"
-"""File of a run with its scores by metrics that its task does not have."""
-
-Point = Mapping[str, Any]
-"""Values of tuned keys."""
+SCORES = "scores.parquet"  # file of a run with the scores of its test items
+EXTRA_SCORES = "extra_scores.parquet"  # file of a run with its scores by metrics that its task does not have
+Point = Mapping[str, Any]  # values of tuned keys
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,12 @@ from poslab.io.files import read_json, read_text, read_yaml, write_atomically
 from poslab.runs.directory import LARGEST_INTEGER, RunDirectory
 from poslab.runs.recipe import Recipe
 
-SPECIFICATION = "comparison.yaml"
-"""File of the comparison as it was asked, next to its tables."""
+SPECIFICATION = "comparison.yaml"  # file of the comparison as it was asked, next to its tables
 
 OF_A_MACHINE = ("output", "workers", "storage", "lost_after", "trust")
 """Keys of a comparison that its results do not depend on."""
 
-MAX_CURVES = 500_000_000
-"""Most bytes of the metrics.csv of a run."""
+MAX_CURVES = 500_000_000  # most bytes of the metrics.csv of a run
 
 
 def results_of_cells(plan: CellPlan, finished: Finished, recipes: Mapping[str, Recipe]) -> Results:

@@ -20,8 +20,7 @@ from poslab.experiments.storage_url import Stored
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are also names of directories, and so not longer."""
 
-MAX_SEEDS = 1000
-"""Largest number of seeds that a file may ask for by a number."""
+MAX_SEEDS = 1000  # largest number of seeds that a file may ask for by a number
 
 GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
 KEYS_OF_ENCODINGS = ("optimizer.encoding_lr_multiplier", "model.layers", "model.window", "model.sinks")

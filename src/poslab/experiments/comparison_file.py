@@ -104,11 +104,8 @@ def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> 
 
 RATE = "optimizer.lr"
 
-OF_A_SIZE = ("seeds", "encodings", "tokens_per_parameter")
-"""Keys of a size other than choices of its runs."""
-
-TUNED = 2
-"""Sizes that are tuned, the smallest ones, unless `tuning.sizes` names others."""
+OF_A_SIZE = ("seeds", "encodings", "tokens_per_parameter")  # keys of a size other than choices of its runs
+TUNED = 2  # sizes that are tuned, the smallest ones, unless `tuning.sizes` names others
 
 
 def with_cases_of_sizes(node: Mapping[str, Any], typed: Any = None) -> dict[str, Any]:

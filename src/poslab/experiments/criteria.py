@@ -9,8 +9,7 @@ from typing import Literal
 from poslab.arguments import Positive, with_checked_arguments
 from poslab.configuration.command_line import LENGTH
 
-Direction = Literal["minimize", "maximize"]
-"""Direction of the better values: small ones, or large ones."""
+Direction = Literal["minimize", "maximize"]  # direction of the better values: small ones, or large ones
 
 
 def better(direction: Direction) -> str:

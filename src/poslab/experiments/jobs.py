@@ -33,20 +33,11 @@ from poslab.io.files import lock, read_json, write_atomically
 from poslab.runs.directory import JOB_FILE
 from poslab.runs.errors import ProcessDiedError, RunStoppedError
 
-MAX_RETRIES = 2
-"""Retries after failures of the job itself."""
-
-MAX_KILLS = 100
-"""Retries after kills from outside: a kill for the memory of the job can look the same."""
-
-BEATS = 6
-"""Heartbeats of a job within `lost_after`."""
-
-LOCK_TIMEOUT_S = 60
-"""Longest time that a process waits for another one that changes records."""
-
-STUDY = "study"
-"""Key of the record of a whole sweep or comparison."""
+MAX_RETRIES = 2  # retries after failures of the job itself
+MAX_KILLS = 100  # retries after kills from outside: a kill for the memory of the job can look the same
+BEATS = 6  # heartbeats of a job within `lost_after`
+LOCK_TIMEOUT_S = 60  # longest time that a process waits for another one that changes records
+STUDY = "study"  # key of the record of a whole sweep or comparison
 
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 """Signals that a process gets for its own faults; others are sent by another process or by the kernel."""
@@ -54,8 +45,7 @@ CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.S
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "DataLoader worker")
 """Words of a RuntimeError by which torch reports that memory is short."""
 
-R = TypeVar("R")
-"""The result of a job."""
+R = TypeVar("R")  # the result of a job
 
 
 class JobLostError(Exception):

@@ -18,8 +18,7 @@ from poslab.training.fit import train
 from poslab.training.launch import Observer
 from poslab.training.resume import Plan, changes_since
 
-POLL_INTERVAL_S = 0.2
-"""Pause between two checks of a run that another process still trains."""
+POLL_INTERVAL_S = 0.2  # pause between two checks of a run that another process still trains
 
 
 def train_or_resume(

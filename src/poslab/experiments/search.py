@@ -34,8 +34,7 @@ from poslab.training.resume import changes_since
 SPECIFICATION = "asked"
 """User attribute of a study: its space, configuration, objectives and search, which must not change."""
 
-MADE_WITH = "made_with"
-"""User attribute of a study: version, commit and seed that began it."""
+MADE_WITH = "made_with"  # user attribute of a study: version, commit and seed that began it
 
 METRICS, REASON = "figures", "reason"
 """User attributes of a trial: the metrics of its run by tag, or the reason of its failure."""

@@ -38,14 +38,12 @@ from poslab.training.duration import threads_of_training
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints two lines a call
 
-ROUNDS, MIN_ROUNDS = 9, 3
-"""Turns of each encoding at a length; fewer where they take longer than `MAX_SECONDS`."""
+ROUNDS, MIN_ROUNDS = 9, 3  # turns of each encoding at a length; fewer where they take longer than `MAX_SECONDS`
 
 TURN_SECONDS, MAX_SECONDS = 0.02, 20.0
 """Seconds of a turn, in which short passes are repeated, and of all turns at a length beyond the fewest."""
 
-Reading = dict[str, float]
-"""Measurements of a run by tag, such as `tokens_per_second@1024`."""
+Reading = dict[str, float]  # measurements of a run by tag, such as `tokens_per_second@1024`
 
 
 def with_kept_speeds(results: Results) -> Results:

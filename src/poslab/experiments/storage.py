@@ -24,23 +24,15 @@ from poslab.runs.errors import RunStoppedError
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """Errors of a storage that cannot be reached, perhaps for a moment."""
 
-CONNECT_TIMEOUT_S = 10
-"""Longest time to connect to a server."""
-
-SQLITE_TIMEOUT_S = 60
-"""Longest time that a process waits for another one that writes."""
-
-MAX_ROWS = 1_000_000
-"""Most rows of a table, other than the table of trials, in a file of SQLite."""
+CONNECT_TIMEOUT_S = 10  # longest time to connect to a server
+SQLITE_TIMEOUT_S = 60  # longest time that a process waits for another one that writes
+MAX_ROWS = 1_000_000  # most rows of a table, other than the table of trials, in a file of SQLite
 
 MAX_FILE_BYTES, MAX_VALUE_BYTES = 500_000_000, 10_000_000
 """Most bytes of a file of SQLite and of a value in it; 1,000 trials need about 5,000,000."""
 
-OWNER = ".study"
-"""File with the study to which a directory belongs."""
-
-STEPS_TO_MAKE_TABLES = 30
-"""Attempts to open a new database: more than the tables and rows that it gets."""
+OWNER = ".study"  # file with the study to which a directory belongs
+STEPS_TO_MAKE_TABLES = 30  # attempts to open a new database: more than the tables and rows that it gets
 
 
 def quieten_optuna() -> None:

@@ -13,11 +13,8 @@ from poslab.arguments import Count, Range
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Default drivers, for databases named without one."""
 
-DATABASE = "study.db"
-"""File of SQLite in the directory of a sweep or a comparison that names no database."""
-
-MAX_TRIALS = 10_000
-"""Most trials of a study, retries aside: each look at it reads all of them."""
+DATABASE = "study.db"  # file of SQLite in the directory of a sweep or a comparison that names no database
+MAX_TRIALS = 10_000  # most trials of a study, retries aside: each look at it reads all of them
 
 
 class DamagedStorageError(ValueError):

@@ -121,8 +121,7 @@ def _check_objectives(sweep: Sweep, recipe: Recipe, lengths: Sequence[int]) -> N
             raise ValueError(f"{objective.label} looks at {min(missing):,} tokens, a length that no validation has")
 
 
-MIN_TRIALS_FOR_IMPORTANCE = 4
-"""Fewest complete trials for which importance is estimated."""
+MIN_TRIALS_FOR_IMPORTANCE = 4  # fewest complete trials for which importance is estimated
 
 
 def write_results(jobs: SweepJobs, configurations: TrialConfigurations, console: Console) -> None:

@@ -42,13 +42,11 @@ MAX_COLUMNS = 5_000
 Status = Literal["finished", "diverged", "failed", "blocked"]
 
 _KEY = {"case": pa.string(), "encoding": pa.string(), "seed": pa.int64()}
-_PREFIXES = {"test/": "scores", "reading/": "reading"}
-"""Beginnings of the columns of two groups of numbers."""
+_PREFIXES = {"test/": "scores", "reading/": "reading"}  # beginnings of the columns of two groups of numbers
 _OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
 _OF_ITEMS = pa.schema([*pa.schema(_KEY), *COLUMNS])
 
-RunKey = tuple[str, str, int]
-"""Case, encoding and seed."""
+RunKey = tuple[str, str, int]  # case, encoding and seed
 
 
 @with_checked_arguments
@@ -121,8 +119,7 @@ class RunResult:
         return f"{self.case}: {', '.join([self.encoding, *point, f'seed {self.seed}'])}"
 
 
-_NUMBERS = ("metrics", "scores", "reading")
-"""Groups of numbers, each of which has a column."""
+_NUMBERS = ("metrics", "scores", "reading")  # groups of numbers, each of which has a column
 _TYPES = {
     **dict.fromkeys(("str", "str | None", "Status", "Mapping[str, Any]"), pa.string()),
     **dict.fromkeys(("Count", "Annotated[int, Range(at_least=0)]"), pa.int64()),

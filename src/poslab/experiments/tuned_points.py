@@ -19,8 +19,7 @@ from poslab.experiments.criteria import Direction, sign
 MAX_EXTENSIONS = 2
 """Times that a tuning goes on beyond an end of a range, while the best point of an encoding stays at one."""
 
-MAX_REFINED = 1000
-"""Most points of a space to whose combinations others, with values between its own, are added."""
+MAX_REFINED = 1000  # most points of a space to whose combinations others, with values between its own, are added
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,8 @@ from poslab.training.worker import die_with
 if TYPE_CHECKING:
     from poslab.experiments.jobs import Job, Jobs
 
-FULL_DISK = 3
-"""Exit status if nothing can be written any more: another worker would not help."""
-
-POLL_INTERVAL_S = 1.0
-"""Pause of a worker without a job: one of another worker may fail."""
+FULL_DISK = 3  # exit status if nothing can be written any more: another worker would not help
+POLL_INTERVAL_S = 1.0  # pause of a worker without a job: one of another worker may fail
 
 Train = Callable[["Job", Callable[[], None]], Any]
 """A function that trains the runs of a job and returns its result.

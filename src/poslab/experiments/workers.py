@@ -21,11 +21,9 @@ from poslab.experiments.worker import FULL_DISK, Assignment
 from poslab.runs.errors import DiskError, ProcessDiedError, RunInterruptedError
 from poslab.runs.trainer_settings import TrainerSettings
 
-MAX_STARTUP_FAILURES = 3
-"""Workers in a row that fail before they take a job, after which no further one is started."""
+MAX_STARTUP_FAILURES = 3  # workers in a row that fail before they take a job, after which no further one is started
 
-STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
-"""Exit statuses of a worker that was asked to stop."""
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit statuses of a worker that was asked to stop
 
 POLL_INTERVAL_S = 1.0
 

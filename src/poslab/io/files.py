@@ -21,8 +21,7 @@ from omegaconf import OmegaConf
 
 from poslab.arguments import nearest, shown
 
-PACKAGE = "package:"
-"""The beginning of a path in a package, such as `package:some_package/folder`."""
+PACKAGE = "package:"  # the beginning of a path in a package, such as `package:some_package/folder`
 
 
 class NotInstalledError(ValueError):
@@ -51,18 +50,14 @@ def in_package(path: str) -> str:
     return str(folder / rest)
 
 
-MAX_YAML = 200_000
-"""Most bytes of a configuration; a Poslab one has about 5,000."""
-MAX_JSON = 100_000_000
-"""Most bytes of a JSON file; 100,000 names of classes need about 2,000,000."""
+MAX_YAML = 200_000  # most bytes of a configuration; a Poslab one has about 5,000
+MAX_JSON = 100_000_000  # most bytes of a JSON file; 100,000 names of classes need about 2,000,000
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads five times faster where PyYAML was built with libyaml."""
 NUMBER = re.compile(r"[-+]?[\da-fxo_.:]+", re.IGNORECASE)
 """Number in any base of YAML, 60 included, whose reading takes time quadratic in its digits."""
-LONGEST = 1000
-"""Most characters of a number or an interpolation in YAML."""
-DEEPEST = 32
-"""Most levels of a YAML file; a Poslab configuration has about 6."""
+LONGEST = 1000  # most characters of a number or an interpolation in YAML
+DEEPEST = 32  # most levels of a YAML file; a Poslab configuration has about 6
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

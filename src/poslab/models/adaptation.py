@@ -149,8 +149,7 @@ class FreezeEncoding(Adaptation):
         return [parameter for parameter in model.parameters() if id(parameter) not in frozen]
 
 
-FACTORS = ("left", "right", "scale")
-"""Names of the state of an update."""
+FACTORS = ("left", "right", "scale")  # names of the state of an update
 
 
 class LowRank(Adaptation):

@@ -199,8 +199,7 @@ def _canon(stack: StackConfig, shape: StackShape, position: str) -> ShortConvolu
     return ShortConvolution(stack.d_model, position) if position in (stack.canon or "") else None
 
 
-WIDTH = 4
-"""Tokens that a convolution reads, the current one included (paper: 4)."""
+WIDTH = 4  # tokens that a convolution reads, the current one included (paper: 4)
 
 
 class ShortConvolution(nn.Module):

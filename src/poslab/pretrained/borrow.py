@@ -34,8 +34,7 @@ from poslab.pretrained.families import text_of
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.proof import family_of
 
-MODULE = "poslab_encodings"
-"""Name of the encodings among the modules of a model of transformers."""
+MODULE = "poslab_encodings"  # name of the encodings among the modules of a model of transformers
 
 
 def borrow(model: Any, encoding: EncodingFactory | str = PretrainedPositions, **options: Any) -> HostedModel:
@@ -171,8 +170,7 @@ OF_PATTERN = ("order", "from_last", "first", "last")
 OF_KIND = ("window", "chunk", "temperature", "sinks")
 """Arguments of a kind of layers that a description has where they are not the defaults."""
 
-OURS = "poslab."
-"""Beginning of the modules whose classes a description may name."""
+OURS = "poslab."  # beginning of the modules whose classes a description may name
 
 
 def describe(encodings: StackEncodings) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from poslab.io.files import read_json
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-MIN_VERSION = "5.20"
-"""Earliest version of transformers that Poslab supports."""
+MIN_VERSION = "5.20"  # earliest version of transformers that Poslab supports
 
 
 def require_transformers(purpose: str) -> None:

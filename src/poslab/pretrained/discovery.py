@@ -252,5 +252,4 @@ def _calls(family: Family, tiny: Any, rotates: bool) -> list[tuple[Tensor, Tenso
     return calls
 
 
-PROBE = "poslab_probe"
-"""Name of an attention function that only keeps what it is called with."""
+PROBE = "poslab_probe"  # name of an attention function that only keeps what it is called with

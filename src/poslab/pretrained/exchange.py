@@ -397,8 +397,7 @@ def _real(mask: Any, length: int) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
-NAME = "poslab"
-"""Name under which transformers knows the function (`config._attn_implementation`)."""
+NAME = "poslab"  # name under which transformers knows the function (`config._attn_implementation`)
 
 
 def register() -> None:

@@ -30,14 +30,12 @@ from poslab.pretrained.discovery import LENGTH, VOCABULARY, candidates, first_wo
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import FAMILIES, PREFIX, REFUSED, Family, check_rotation, declared, text_of
 
-SOURCES = Path(__file__).parent
-"""Code on which a proof depends, besides the classes of transformers."""
+SOURCES = Path(__file__).parent  # code on which a proof depends, besides the classes of transformers
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
 """Largest difference of logits, as a share of the largest logit or of 1."""
 
-PADDING = 3
-"""Tokens of padding before a text."""
+PADDING = 3  # tokens of padding before a text
 
 
 def family_of(config: Any) -> Family:

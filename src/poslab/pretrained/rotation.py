@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROTATION = "position_embeddings"
-"""Argument of attention layers of transformers that has their rotation."""
+ROTATION = "position_embeddings"  # argument of attention layers of transformers that has their rotation
 
 
 def without_angles(rotation: Any) -> Any:

@@ -33,22 +33,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
-Style = Mapping[str, Any]
-"""Colour, line and marker of something that is drawn in several figures."""
+Style = Mapping[str, Any]  # colour, line and marker of something that is drawn in several figures
 
 CANVASES = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}
 
-WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""Metadata of files, by their form."""
+WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # metadata of files, by their form
 
 WIDTH = 5.0
 """Inches of figures whose labels, of the size `small` at least, can be read on a phone, which shrinks figures."""
 
-LETTERS_OF_AN_INCH = 12
-"""Letters of medium size that fit into an inch."""
-
-MAX_NOTEBOOK_LABEL = 60
-"""Rows of a table in a notebook, which leaves out the middle of a longer one."""
+LETTERS_OF_AN_INCH = 12  # letters of medium size that fit into an inch
+MAX_NOTEBOOK_LABEL = 60  # rows of a table in a notebook, which leaves out the middle of a longer one
 
 
 @dataclass(frozen=True)
@@ -213,14 +208,9 @@ def panel_grid(
     return figure, panels
 
 
-FIRST_ROWS = 30
-"""Rows that a longer table shows at first; report.css repeats the number."""
-
-DOTS_PER_INCH = 300
-"""Of plots as PNG files."""
-
-LONG = 60
-"""Characters of a text above which its column is kept wide enough to read on a phone."""
+FIRST_ROWS = 30  # rows that a longer table shows at first; report.css repeats the number
+DOTS_PER_INCH = 300  # of plots as PNG files
+LONG = 60  # characters of a text above which its column is kept wide enough to read on a phone
 
 LARGEST_SVG = 1_000_000
 """Bytes of a vector drawing in the page; a larger one, such as a curve of very many points, is slow on a phone."""

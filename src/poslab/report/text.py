@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # pandas takes a third of a second, and messages of mistakes need none
     import pandas as pd
 
-SIGNIFICANT = 4
-"""Digits of a number on its own, and of the smallest one of a column."""
+SIGNIFICANT = 4  # digits of a number on its own, and of the smallest one of a column
 
 IN_LATEX = {
     **{character: f"\\{character}" for character in "_&%#${}"},

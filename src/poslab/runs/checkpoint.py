@@ -25,20 +25,15 @@ from poslab.io.terminal import one_line
 from poslab.models.adaptation import merged
 from poslab.runs.directory import CHECKPOINT, RunDirectory
 
-OWN_STATE = "RunCheckpoints"
-"""Key of Poslab's own state among the states of a checkpoint's callbacks."""
-CONFIG = "config"
-"""Key, in `OWN_STATE`, of the hashes of the configuration of the run."""
+OWN_STATE = "RunCheckpoints"  # key of Poslab's own state among the states of a checkpoint's callbacks
+CONFIG = "config"  # key, in `OWN_STATE`, of the hashes of the configuration of the run
 MAY_CHANGE = {"dataset", "trainer", "callbacks", "logger"}
 """Groups of a configuration that say where a run finds its data and how it is computed: a user may move either."""
-MODEL = "model."
-"""Prefix of the names of a model's weights in a checkpoint."""
-ENCODING_CURVES = "EncodingCurves"
-"""Key, next to `OWN_STATE`, of the initial state of the encodings."""
+MODEL = "model."  # prefix of the names of a model's weights in a checkpoint
+ENCODING_CURVES = "EncodingCurves"  # key, next to `OWN_STATE`, of the initial state of the encodings
 STATE, CHECKSUM = "poslab", "checksum"
 """Keys in the header of a checkpoint: its contents as JSON, with names for tensors, and the SHA-256 of all of it."""
-MAX_STATE = 10_000_000
-"""Most characters of this JSON; a checkpoint of 100 layers has about 2,000,000."""
+MAX_STATE = 10_000_000  # most characters of this JSON; a checkpoint of 100 layers has about 2,000,000
 TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
 """Keys in this JSON of a tensor by its name, of a tuple, and of a dictionary whose keys are not all texts."""
 

@@ -28,19 +28,13 @@ from poslab.io.files import locked_folder, neighbours, read_json, read_yaml, ref
 from poslab.io.terminal import one_line
 from poslab.runs.errors import RunTakenError, UntrustedRunError
 
-LOCK_TIMEOUT_S = 7
-"""Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
-
-CHECKSUM = "checksum"
-"""Key of the checksum in `metrics.json` and `start.json`, by which damage is found."""
+LOCK_TIMEOUT_S = 7  # wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it
+CHECKSUM = "checksum"  # key of the checksum in `metrics.json` and `start.json`, by which damage is found
 
 KEY_BYTES = 32
 
-JOB_FILE = "job.json"
-"""Record of the attempts at a run of a comparison."""
-
-CHECKPOINT = ".safetensors"
-"""End of the names of checkpoints."""
+JOB_FILE = "job.json"  # record of the attempts at a run of a comparison
+CHECKPOINT = ".safetensors"  # end of the names of checkpoints
 
 GROUPS = {"model", "encoding", "dataset", "objective", "optimizer", "step", "adapt", "start", "trainer"}
 """Groups of a configuration, of each of which a run has a choice."""
@@ -51,8 +45,7 @@ LOCAL_LOGGERS = (
 )
 """Loggers that write only into the run directory."""
 
-LARGEST_INTEGER = 2**63 - 1
-"""Largest metric, such as of steps, that TensorBoard supports."""
+LARGEST_INTEGER = 2**63 - 1  # largest metric, such as of steps, that TensorBoard supports
 
 
 class _File:
@@ -93,28 +86,18 @@ class RunDirectory:
         directory.check_files()
         return directory
 
-    config_file = _File("config.yaml")
-    """Resolved configuration."""
-    environment_file = _File("environment.json")
-    """Versions, commit, hardware and precision."""
+    config_file = _File("config.yaml")  # resolved configuration
+    environment_file = _File("environment.json")  # versions, commit, hardware and precision
     metrics_file = _File("metrics.json")
     """Final metrics, one flat object of tag to number; it exists once the run is finished."""
-    task_file = _File("task.json")
-    """Facts of the data that the task needs, such as the names of classes."""
-    tokenizer_file = _File("tokenizer.json")
-    """Tokenizer of its data."""
-    start_file = _File("start.json")
-    """Hashes of the first batch and of the first weights."""
-    checkpoints = _File("checkpoints")
-    """Folder of the last and the best checkpoint."""
-    last_checkpoint = _File(f"checkpoints/last{CHECKPOINT}")
-    """Newest state, from which a run resumes."""
-    best_checkpoint = _File(f"checkpoints/best{CHECKPOINT}")
-    """Best state by validation (`Task.chosen_by`), which is tested."""
-    log_file = _File("train.log")
-    """Printed lines of the run's training."""
-    metrics_csv = _File("metrics.csv")
-    """All metrics in order of time, one line each."""
+    task_file = _File("task.json")  # facts of the data that the task needs, such as the names of classes
+    tokenizer_file = _File("tokenizer.json")  # tokenizer of its data
+    start_file = _File("start.json")  # hashes of the first batch and of the first weights
+    checkpoints = _File("checkpoints")  # folder of the last and the best checkpoint
+    last_checkpoint = _File(f"checkpoints/last{CHECKPOINT}")  # newest state, from which a run resumes
+    best_checkpoint = _File(f"checkpoints/best{CHECKPOINT}")  # best state by validation (`Task.chosen_by`)
+    log_file = _File("train.log")  # printed lines of the run's training
+    metrics_csv = _File("metrics.csv")  # all metrics in order of time, one line each
 
     @property
     def is_finished(self) -> bool:

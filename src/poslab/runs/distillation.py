@@ -145,8 +145,7 @@ def _relation(part_BHTD: Tensor, heads: int, visible: Tensor) -> Tensor:
     return log_probabilities(logits.masked_fill(~visible, -torch.inf))
 
 
-UNTOUCHED = "untouched"
-"""The teacher that is the pretrained model of a run with its own positions."""
+UNTOUCHED = "untouched"  # the teacher that is the pretrained model of a run with its own positions
 
 Match = Literal["logits", "hidden", "attention", "relations"]
 

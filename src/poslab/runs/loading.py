@@ -29,8 +29,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Prediction, Search
 
-ENCODINGS = "encodings."
-"""Prefix of the names of the parameters of encodings and temperatures."""
+ENCODINGS = "encodings."  # prefix of the names of the parameters of encodings and temperatures
 
 
 def load(

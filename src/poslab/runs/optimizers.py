@@ -46,8 +46,7 @@ def fraction_left(schedule: Schedule, progress: float, decay: float) -> float:
 PositiveFloat = Annotated[float, Range(above=0)]
 """Positive number. A rate that is far too large ruins a run, which then ends with an error."""
 
-Decay = Annotated[float, Range(at_least=0, below=1)]
-"""Decay rate of a moment or momentum, in [0, 1)."""
+Decay = Annotated[float, Range(at_least=0, below=1)]  # decay rate of a moment or momentum, in [0, 1)
 
 
 @with_checked_arguments

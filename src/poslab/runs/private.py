@@ -135,8 +135,7 @@ class PrivateGradients(Gradients):
         assert run.num_rows is not None
         self.settings = settings
         self.run = run
-        self.rate = run.batch_size / run.num_rows
-        """Probability with which a row is in a batch."""
+        self.rate = run.batch_size / run.num_rows  # probability with which a row is in a batch
         self._pending: dict[nn.Parameter, Tensor] = {}
 
     @property
@@ -188,8 +187,7 @@ class PrivateGradients(Gradients):
         return {"epsilon": epsilon, "delta": self.settings.delta}
 
 
-NOISE = 0x401E
-"""Makes the seeds of noise differ from the seeds of dropout."""
+NOISE = 0x401E  # makes the seeds of noise differ from the seeds of dropout
 
 
 class _OfRow(nn.Module):

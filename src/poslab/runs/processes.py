@@ -163,8 +163,7 @@ def rank_zero_first(action: Callable[[], None]) -> None:
         raise ValueError(sentence) if is_mistake else ProcessDiedError(f"process 0 of the run failed: {sentence}")
 
 
-MAX_ERROR = 1e-6
-"""Largest relative error of a float32 product: one of bfloat16 factors has 3e-3."""
+MAX_ERROR = 1e-6  # largest relative error of a float32 product: one of bfloat16 factors has 3e-3
 
 MALLOC_SETTINGS = {-3: 2**25, -1: 2**30}
 """Numbers of `mallopt`: blocks of up to 32 MB, the most that older glibc allows, come from the heap, which stays."""

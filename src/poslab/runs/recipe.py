@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from poslab.tasks.task import Task
 
 
-GIVEN_TO_LOGGERS = {"directory", "first_step", "save_dir"}
-"""Arguments of loggers that a run gives."""
+GIVEN_TO_LOGGERS = {"directory", "first_step", "save_dir"}  # arguments of loggers that a run gives
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,8 @@ from poslab.runs.position_logits import position_logits
 class Start(CheckedArguments):
     """Base class of the ways in which a new encoding begins, in a model that was trained under earlier positions."""
 
-    needs_earlier: ClassVar[bool] = True
-    """True if it reads the model under its earlier positions."""
-
-    batches: int = 0
-    """Global batches of training text that the earlier model reads."""
+    needs_earlier: ClassVar[bool] = True  # True if it reads the model under its earlier positions
+    batches: int = 0  # global batches of training text that the earlier model reads
 
     def check(self, model: Model, earlier: Model) -> None:
         """Raise ValueError if the encoding cannot begin so; both models may be without memory for their weights."""

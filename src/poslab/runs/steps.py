@@ -68,8 +68,7 @@ class Objective(ABC):
         """Return the number of tokens before each window of training, of this length, that a teacher reads too."""
         return 0
 
-    processes_per_window: int = 1
-    """Number of processes that share each window of training."""
+    processes_per_window: int = 1  # number of processes that share each window of training
 
     @abstractmethod
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:

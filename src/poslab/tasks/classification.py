@@ -111,8 +111,7 @@ class Classification(ClassPrediction):
     kind = CLASSES
     record_type = ClassesRecord
 
-    several: ClassVar[bool] = False
-    """True if a text may have several classes."""
+    several: ClassVar[bool] = False  # True if a text may have several classes
 
     columns = ("tokens", "label")
 

@@ -20,8 +20,7 @@ from poslab.encodings import PositionSampler
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction, TokenPrediction, with_perplexity
 
-CONTEXT_MARGIN = 0.02
-"""Bits per byte by which windows beyond the training length may be worse, and not degrade."""
+CONTEXT_MARGIN = 0.02  # bits per byte by which windows beyond the training length may be worse, and not degrade
 
 
 class LanguageModelling(TokenPrediction):

@@ -112,8 +112,7 @@ class Measurement:
             metric.to(device)
 
 
-MAX_EXTRA_TOKENS = 100_000
-"""Far above the special tokens of any task."""
+MAX_EXTRA_TOKENS = 100_000  # far above the special tokens of any task
 
 
 @with_checked_arguments

@@ -25,7 +25,6 @@ from poslab.tasks.measurement import ItemSums, Measurement, Observation, ScoreMe
 from poslab.tasks.task import Prediction, Search, Task, device_of
 
 MAX_ANSWER_TOKENS = 30
-"""Tokens."""
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLE = re.compile(r"\b(a|an|the)\b")

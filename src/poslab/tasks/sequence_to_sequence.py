@@ -205,8 +205,7 @@ WORD = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--{UNSPA
 
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
-MEANS = (*ROUGE, "exact_match")
-"""The metrics of a corpus that are means over its texts."""
+MEANS = (*ROUGE, "exact_match")  # the metrics of a corpus that are means over its texts
 
 
 @torch.no_grad()

@@ -75,50 +75,30 @@ class Task(ABC):
     A subclass in this folder is found by its `kind` and `needs`; see `task_for`.
     """
 
-    kind: ClassVar[Kind]
-    """The kind of its data."""
-
-    needs: ClassVar[frozenset[Capability]]
-    """The capabilities that a model must have."""
-
-    single_sequence: ClassVar[bool] = False
-    """True if the texts of a pair are read as one."""
+    kind: ClassVar[Kind]  # the kind of its data
+    needs: ClassVar[frozenset[Capability]]  # the capabilities that a model must have
+    single_sequence: ClassVar[bool] = False  # True if the texts of a pair are read as one
 
     generation_options: ClassVar[tuple[str, ...]] = ()
     """The options of `python -m src.generate` that change what a model predicts."""
 
-    decodes_in_test: ClassVar[bool] = False
-    """True if a test has the model write texts token by token."""
-
-    record_type: ClassVar[type[TaskRecord]] = TaskRecord
-    """The class of its record in a run."""
-
-    outputs: Outputs | None = None
-    """The outputs that it needs of the model; None is token logits."""
-
-    predicts_tokens: ClassVar[bool] = True
-    """True if its outputs are token logits."""
-
-    extra_tokens: int = 0
-    """The number of tokens in addition to the tokens of text, such as a mask."""
+    decodes_in_test: ClassVar[bool] = False  # True if a test has the model write texts token by token
+    record_type: ClassVar[type[TaskRecord]] = TaskRecord  # the class of its record in a run
+    outputs: Outputs | None = None  # the outputs that it needs of the model; None is token logits
+    predicts_tokens: ClassVar[bool] = True  # True if its outputs are token logits
+    extra_tokens: int = 0  # the number of tokens in addition to the tokens of text, such as a mask
 
     columns: ClassVar[tuple[str, ...]] = ()
     """The columns of examples that a batch is made of, for kinds that have columns."""
 
-    measured_columns: ClassVar[tuple[str, ...]] = ()
-    """The columns that an evaluation needs in addition."""
-
-    headline: ClassVar[str]
-    """The metric to follow while a model trains."""
-
-    shown: ClassVar[tuple[str, ...]]
-    """The printed metrics of a test."""
+    measured_columns: ClassVar[tuple[str, ...]] = ()  # the columns that an evaluation needs in addition
+    headline: ClassVar[str]  # the metric to follow while a model trains
+    shown: ClassVar[tuple[str, ...]]  # the printed metrics of a test
 
     open_ended: ClassVar[frozenset[str]] = frozenset({"loss", "perplexity", "bits_per_byte"})
     """The metrics without a largest value; all others are shares and scores from 0 to 100."""
 
-    validated: ClassVar[tuple[str, ...]]
-    """The metrics of a validation."""
+    validated: ClassVar[tuple[str, ...]]  # the metrics of a validation
 
     chosen_by: ClassVar[str] = "loss"
     """The metric of a validation that chooses the best state of a run: the least loss, or the most of another one."""
@@ -134,8 +114,7 @@ class Task(ABC):
     one of training is taken for it.
     """
 
-    length_words: ClassVar[LengthWords] = OF_EXAMPLES
-    """Words for its lengths."""
+    length_words: ClassVar[LengthWords] = OF_EXAMPLES  # words for its lengths
 
     @classmethod
     def first_metric(cls) -> str:

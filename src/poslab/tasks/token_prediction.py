@@ -19,8 +19,7 @@ from poslab.models import Model
 from poslab.tasks.measurement import Observation, Sums
 from poslab.tasks.task import Task
 
-OF_TOKENS = ("tokens", "targets", "patches", "segments", "real")
-"""Fields of a batch with something for each token."""
+OF_TOKENS = ("tokens", "targets", "patches", "segments", "real")  # fields of a batch with something for each token
 
 
 class TokenPrediction(Task):
@@ -155,8 +154,7 @@ class TargetPrediction(TokenPrediction):
 LARGE_VOCABULARY = 2**15
 """Fewest tokens of a vocabulary for which losses are computed in chunks, where the task allows it."""
 
-LOGITS_AT_ONCE = 2**24
-"""Logits in memory at a time, for any number of tokens and any vocabulary."""
+LOGITS_AT_ONCE = 2**24  # logits in memory at a time, for any number of tokens and any vocabulary
 
 LOGITS_IN_TRAINING = 2**26
 """The same in training, where each chunk takes the time of a sum of the weights' gradients."""

@@ -30,8 +30,7 @@ from poslab.encodings.layers import encoding_of
 from poslab.models import Decoder, Encoder, Model, StackConfig
 
 VOCAB_SIZE = 50
-DIGITS = tuple(range(25))
-"""Half of the tokens, so that even a short text has numbers of several digits."""
+DIGITS = tuple(range(25))  # half of the tokens, so that even a short text has numbers of several digits
 BATCH, LENGTH = 2, 20
 GRIDS = ((4, 5), (2, 5, 2))
 SEGMENTS = torch.tensor([[0] * 8 + [1] * 12, [0] * 3 + [1] * 1 + [2] * 16])

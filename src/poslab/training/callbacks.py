@@ -164,8 +164,7 @@ class Samples(CheckedArguments, L.Callback):
         return tokenizer.decode([int(token) for token in generate(model, read, most, greedy, end_id=tokenizer.end_id)])
 
 
-INTERVAL_S = 2.0
-"""Seconds over which the load of other programs is measured."""
+INTERVAL_S = 2.0  # seconds over which the load of other programs is measured
 
 
 def free_threads(others: float, cores: int, most: int) -> int:

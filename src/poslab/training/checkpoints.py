@@ -151,8 +151,7 @@ class RunCheckpoints(Checkpoint):
         self.best = directory / f"best{CHECKPOINT}"
         self.last = directory / f"last{CHECKPOINT}"
         self.best_step = 0
-        self.best_metrics: dict[str, float] = {}
-        """Validation metrics of the best state, by tag."""
+        self.best_metrics: dict[str, float] = {}  # validation metrics of the best state, by tag
 
     @property
     def state_key(self) -> str:

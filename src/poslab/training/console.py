@@ -38,18 +38,12 @@ from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
 
-TIMED_STEPS = 10
-"""Steps over which the time of a step is averaged: some are longer than others only by their texts."""
-SLOW_FACTOR = 3.0
-"""A step that takes as many times the fastest one is slow enough for a warning."""
-TOLERANCE = 0.05
-"""Share by which a metric other than bits per byte may be worse beyond the training length."""
-LEARNED = 0.75
-"""Share of the loss of token frequencies above which a model of text is not trained enough to judge."""
-MIN_SCORE = 10.0
-"""Score out of 100 below which a run has not learned its task."""
-LINE_INTERVAL_S = 60.0
-"""Seconds without a line after which a run that has no terminal prints where it is."""
+TIMED_STEPS = 10  # steps over which the time of a step is averaged: some are longer than others only by their texts
+SLOW_FACTOR = 3.0  # a step that takes as many times the fastest one is slow enough for a warning
+TOLERANCE = 0.05  # share by which a metric other than bits per byte may be worse beyond the training length
+LEARNED = 0.75  # share of the loss of token frequencies above which a model of text is not trained enough to judge
+MIN_SCORE = 10.0  # score out of 100 below which a run has not learned its task
+LINE_INTERVAL_S = 60.0  # seconds without a line after which a run that has no terminal prints where it is
 
 
 class RunConsole:
@@ -288,8 +282,7 @@ def facts_table(rows: Mapping[str, str]) -> Table:
     return table
 
 
-PARTNERS = {"alibi": Alibi, "rotary": Rotary}
-"""Encodings to compare a run with, by their names in conf/encoding."""
+PARTNERS = {"alibi": Alibi, "rotary": Rotary}  # encodings to compare a run with, by their names in conf/encoding
 
 PARTNERS_ON_AXES = {"rotary_axial": Rotary, "alibi_grid": Alibi}
 """The same for data whose tokens have positions on several axes."""

@@ -22,11 +22,8 @@ STEPS = 5
 MAX_STEP_S, LONGEST = 0.2, 0.5
 """Seconds of a step from which on it has enough rows, and of all steps that are timed."""
 
-SECONDS_OF_WORKER = 6.0
-"""Estimated seconds until a worker takes its first run."""
-
-SECONDS_OF_START = 3.0
-"""Estimated seconds of a run for its start and its files."""
+SECONDS_OF_WORKER = 6.0  # estimated seconds until a worker takes its first run
+SECONDS_OF_START = 3.0  # estimated seconds of a run for its start and its files
 
 READINGS_OF_TEST = 2
 """Times that the test of a run is read: at the end of the run, and item by item for the comparison."""

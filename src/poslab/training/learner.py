@@ -27,8 +27,7 @@ from poslab.runs.trainer_settings import MIXED, peak_memory_mb
 from poslab.tasks.task import Task
 from poslab.training.utilisation import products_per_second
 
-MOST = 4096
-"""Numbers of each tensor that are hashed."""
+MOST = 4096  # numbers of each tensor that are hashed
 
 
 def hash_of(tensors: Iterable[Tensor]) -> str:
@@ -91,8 +90,7 @@ class Learner(L.LightningModule):
         self.measurements = {f"{split}@{length}": task.metrics(split) for split in lengths for length in lengths[split]}
         if task.aggregate_lengths:
             self.measurements |= {split: task.metrics(split) for split in lengths}
-        self.metrics: dict[str, float] = {}
-        """Newest metrics by tag, such as `validation/loss@512`."""
+        self.metrics: dict[str, float] = {}  # newest metrics by tag, such as `validation/loss@512`
         self.stop_requested = False
         """Set from outside, such as by a signal; all processes stop together after the step."""
         self.stopping = False

@@ -17,8 +17,7 @@ from poslab.runs.steps import Teacher
 from poslab.tasks.measurement import TaskRecord
 from poslab.tasks.task import Task
 
-OF_PATCHES = ("patch", "mean", "deviation")
-"""Fields of the record of a task that say how its model reads patches."""
+OF_PATCHES = ("patch", "mean", "deviation")  # fields of the record of a task that say how its model reads patches
 
 
 def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> None:

@@ -20,8 +20,7 @@ from poslab.attention import Visibility
 from poslab.encodings import Positions, StackEncodings
 from poslab.models import Model
 
-MEASURED_S = 0.02
-"""Seconds for which matrix products are measured."""
+MEASURED_S = 0.02  # seconds for which matrix products are measured
 
 
 def flops_per_token(model: Model, length: int) -> float | None:

@@ -386,8 +386,7 @@ class BinaryAddition(AlgorithmicTask):
     sign = "+"
     symbols = ("0", "1", sign, stop)
     shortest = 3
-    carry: ClassVar[int] = 1
-    """Symbols that a padded output has more than the input."""
+    carry: ClassVar[int] = 1  # symbols that a padded output has more than the input
 
     padded: bool = True
 

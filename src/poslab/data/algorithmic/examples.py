@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from poslab.data.batch import Batch, Collate
     from poslab.data.order import BatchPlan
 
-SHARES = {"validation": 0.1, "test": 0.1}
-"""Shares of all inputs that are only for validation and only for test."""
-TRIES = 200
-"""Draws of an example until one belongs to the right split."""
+SHARES = {"validation": 0.1, "test": 0.1}  # shares of all inputs that are only for validation and only for test
+TRIES = 200  # draws of an example until one belongs to the right split
 
 
 class AlgorithmicExamples(DataSource):
@@ -243,10 +241,8 @@ class HeldOutExamples(HeldOut):
 
 
 AtLeastOne = Annotated[int, Range(at_least=1)]
-AtLeastTwo = Annotated[int, Range(at_least=2)]
-"""Types of a task's arguments."""
-BLANK = "__"
-"""The symbol of an input that a symbol of the output replaces."""
+AtLeastTwo = Annotated[int, Range(at_least=2)]  # types of a task's arguments
+BLANK = "__"  # the symbol of an input that a symbol of the output replaces
 
 
 class Example(NamedTuple):
@@ -277,8 +273,7 @@ class AlgorithmicTask(ABC):
     stop: ClassVar[str | None] = None
     """The symbol that ends an output where others fill it up, which no accuracy counts; None where none does."""
 
-    shortest: ClassVar[int] = 1
-    """The shortest length."""
+    shortest: ClassVar[int] = 1  # the shortest length
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -11,8 +11,7 @@ import numpy as np
 from poslab.arguments import Range
 from poslab.data.algorithmic.examples import BLANK, AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
 
-SET, INCREMENT, PASS = 1, 7, 50
-"""The odds of the three statements of `Counting`."""
+SET, INCREMENT, PASS = 1, 7, 50  # the odds of the three statements of `Counting`
 SENTENCES = "the path goes on . the wind is cold . the hills are far away . we walk and we rest and we walk again ."
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from poslab.data.tokenizers import Tokenizer
 
-MIN_EXAMPLES = 20
-"""Rows; fewer may each have their own class without a mistake."""
+MIN_EXAMPLES = 20  # rows; fewer may each have their own class without a mistake
 
 
 class ClassKind(ExampleKind):

@@ -18,10 +18,8 @@ from poslab.io.files import NotInstalledError, package_folder
 class PackageFiles(ExampleSource):
     """Examples in the files of an installed package, which is never imported: some packages then print or download."""
 
-    package: ClassVar[str]
-    """Its name in Python."""
-    install: ClassVar[str]
-    """The arguments of `pip install` for it."""
+    package: ClassVar[str]  # its name in Python
+    install: ClassVar[str]  # the arguments of `pip install` for it
 
     @property
     @abstractmethod

@@ -28,8 +28,7 @@ TEXT_TYPES = ("string", "large_string", "int", "uint", "float", "bool")
 FILES = {"files": "train", "validation_files": "validation", "test_files": "test"}
 """The split of the files that an argument names."""
 
-Rewrite = Callable[[dict[str, Any], int], list[dict[str, Any]]]
-"""Makes the examples of a row and its number from 0."""
+Rewrite = Callable[[dict[str, Any], int], list[dict[str, Any]]]  # makes the examples of a row and its number from 0
 
 
 class ExampleTable(NamedTuple):
@@ -47,8 +46,7 @@ class ExampleTable(NamedTuple):
 class TableExamples(ExampleSource, NamedColumns):
     """Examples in the rows of tables, in columns that arguments name."""
 
-    optional: ClassVar[tuple[str, ...]] = ()
-    """The columns that may be empty."""
+    optional: ClassVar[tuple[str, ...]] = ()  # the columns that may be empty
 
     leaves_out_gaps: ClassVar[bool] = False
     """True leaves out rows with an empty column, False raises an error that names the row."""

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from poslab.data.tokenizers import Tokenizer
 
-OUTSIDE = "O"
-"""The tag of a word that belongs to nothing."""
+OUTSIDE = "O"  # the tag of a word that belongs to nothing
 
 
 class TagKind(ExampleKind):

@@ -56,8 +56,7 @@ IMAGES = ArrayKind("image")
 SOUNDS = ArrayKind("sound")
 VIDEOS = ArrayKind("video")
 
-PIXELS = ArrayKind("pixel")
-"""Images of which each pixel is a token; classes are not read."""
+PIXELS = ArrayKind("pixel")  # images of which each pixel is a token; classes are not read
 
 
 class CaptionKind(ArrayKind):

@@ -21,12 +21,10 @@ from poslab.io.terminal import one_line
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
-"""As libsndfile names them."""
+FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")  # as libsndfile names them
 
 RATES = (4_000, 192_000)
-MAX_SECONDS, MAX_CHANNELS = 600, 8
-"""Bounds of a file; a few bytes can ask for any numbers."""
+MAX_SECONDS, MAX_CHANNELS = 600, 8  # bounds of a file; a few bytes can ask for any numbers
 
 CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)$", re.MULTILINE)
 """Line of libsndfile's log for a WAV file with another number of bytes than its header claims."""
@@ -34,14 +32,12 @@ CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)$", re.MULTILINE)
 STREAMED = 2**31 - 2**16
 """Least number of bytes that a program claims of a WAV file that it writes to a pipe, before it knows how many."""
 
-LARGEST_TERM = 2_000
-"""Largest denominator of a ratio of rates."""
+LARGEST_TERM = 2_000  # largest denominator of a ratio of rates
 
 LOUDEST = 1000
 """The largest value of a sound, of which 1 is full scale; the Ogg files of many recordings go somewhat beyond that."""
 
-RATE = 16_000
-"""Samples in a second."""
+RATE = 16_000  # samples in a second
 
 FRAME_RATE, BINS = 100, 80
 HOP, WINDOW, TRANSFORM = 160, 400, 512

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-MAX_BYTES = 2**30
-"""Most bytes of a file that a row names by its path."""
+MAX_BYTES = 2**30  # most bytes of a file that a row names by its path
 
 
 class HubArrays(PatchedSource, HubColumns):
@@ -33,10 +32,8 @@ class HubArrays(PatchedSource, HubColumns):
 
     label: str = "label"
 
-    file_argument: ClassVar[str]
-    """The argument that names the column of files."""
-    file_type: ClassVar[str]
-    """The name of the type of that column in `datasets`."""
+    file_argument: ClassVar[str]  # the argument that names the column of files
+    file_type: ClassVar[str]  # the name of the type of that column in `datasets`
 
     def examples(self) -> Splits:
         return self._examples
@@ -131,8 +128,7 @@ class FolderArrays(HubArrays):
         path: the folder. A `metadata.csv` in it has the columns `file_name` and `label`.
     """
 
-    folder_format: ClassVar[str]
-    """The format of such folders in `datasets`."""
+    folder_format: ClassVar[str]  # the format of such folders in `datasets`
 
     def check(self) -> None:
         if str(self.path).endswith((".csv", ".tsv")):

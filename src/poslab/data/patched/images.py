@@ -21,13 +21,11 @@ from poslab.data.patched.source import PatchedSource
 from poslab.io.files import require_regular
 from poslab.io.terminal import one_line
 
-MAX_PATCHES, MAX_PIXELS = 256, 2048
-"""Most patches and most pixels of a side."""
+MAX_PATCHES, MAX_PIXELS = 256, 2048  # most patches and most pixels of a side
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
-MAX_FILE_PIXELS = 50_000_000
-"""Most pixels of a file; a few bytes can ask for any number."""
+MAX_FILE_PIXELS = 50_000_000  # most pixels of a file; a few bytes can ask for any number
 
 
 class ImageSource(PatchedSource):

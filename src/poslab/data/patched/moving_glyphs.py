@@ -24,8 +24,7 @@ DIRECTIONS = {
 }
 """Pixels down and to the right in one frame, at a speed of 1."""
 
-SPEEDS = (1, 2, 3)
-"""Pixels of a frame; all are equally likely."""
+SPEEDS = (1, 2, 3)  # pixels of a frame; all are equally likely
 
 MAX_FRAMES = 1024
 

@@ -60,12 +60,9 @@ class PatchedSource(RowSource):
     test_examples: Count | None = 2000
     kind: ClassVar[ArrayKind]
 
-    length_means: ClassVar[str]
-    """Meaning of its lengths."""
-    patch_unit: ClassVar[str] = "pixels"
-    """Unit of the sides of a patch."""
-    dtype: ClassVar[str] = "uint8"
-    """Type of the values on the disk."""
+    length_means: ClassVar[str]  # meaning of its lengths
+    patch_unit: ClassVar[str] = "pixels"  # unit of the sides of a patch
+    dtype: ClassVar[str] = "uint8"  # type of the values on the disk
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,14 +13,12 @@ from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.bias.nearest import least_error, nearest_slopes
 from poslab.encodings.offsets import Metric
 
-SMALLEST = 0.01
-"""Smallest value of every parameter, at which the authors' code clamps."""
+SMALLEST = 0.01  # smallest value of every parameter, at which the authors' code clamps
 
 NEAREST = 1e-3
 """Distance from an end of their range, or share of it, that parameters keep at first: closer, they hardly learn."""
 
-LEAST = SMALLEST + NEAREST
-"""Least value of a rate at first."""
+LEAST = SMALLEST + NEAREST  # least value of a rate at first
 
 
 class KerpleLog(DistanceBias):

@@ -12,11 +12,8 @@ from torch import Tensor
 
 from poslab.encodings.bias.distance_bias import DistanceBias
 
-MAX_STEPS = 200
-"""Steps of L-BFGS at most."""
-
-PARTS, ROUNDS = 64, 4
-"""Parts into which a search divides a range, and how often it does."""
+MAX_STEPS = 200  # steps of L-BFGS at most
+PARTS, ROUNDS = 64, 4  # parts into which a search divides a range, and how often it does
 
 
 def nearest_slopes(shape_HN: Tensor, logits_HN: Tensor, weight_N: Tensor, least: float) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,8 @@ from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import OffsetBias
 from poslab.encodings.numerics import float32_linear
 
-EXTENT = 8
-"""Longest offset of the grid of training on each axis, before the logarithm."""
-
-HIGHEST = 16
-"""Bound of the bias."""
+EXTENT = 8  # longest offset of the grid of training on each axis, before the logarithm
+HIGHEST = 16  # bound of the bias
 
 
 class SwinV2Bias(OffsetBias):

@@ -15,8 +15,7 @@ from poslab.arguments import Factor, Positive
 from poslab.encodings.rotary.scalings import TrainingLength
 from poslab.encodings.rotary.yarn import by_parts
 
-MAX_BYTES = 2**20
-"""Size of the largest file that is read: its path may be in the run of someone else."""
+MAX_BYTES = 2**20  # size of the largest file that is read: its path may be in the run of someone else
 
 
 def longrope(

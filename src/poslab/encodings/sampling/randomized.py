@@ -229,8 +229,7 @@ class Fractional(PositionSampler):
         return max(length, self.training_length) + 1  # one more, since a position is rounded to float32
 
 
-USUAL_FACTOR = 4
-"""Default factor of the scalings of rotary, by which PoSE stretches too."""
+USUAL_FACTOR = 4  # default factor of the scalings of rotary, by which PoSE stretches too
 
 
 class Pose(PositionSampler):

@@ -18,20 +18,14 @@ from poslab.attention.observed import AttentionInputs, of_encodings, reaching
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, new_figure, panel_grid
 
-MAX_TEXT_LENGTH = 64
-"""Tokens whose labels are legible along an axis of `WIDE` inches."""
-
-MAX_LABEL_LENGTH = 12
-"""Most characters of the label of a token."""
+MAX_TEXT_LENGTH = 64  # tokens whose labels are legible along an axis of `WIDE` inches
+MAX_LABEL_LENGTH = 12  # most characters of the label of a token
 
 MAX_QUERIES = 1024
 """Queries of a map; only examples without labels, such as images, have more than `MAX_TEXT_LENGTH`."""
 
-WIDE = 8.0
-"""Inches of plots with the text of each token."""
-
-MAX_WORDS = 8
-"""Heads above which a row of small maps has room only for their numbers."""
+WIDE = 8.0  # inches of plots with the text of each token
+MAX_WORDS = 8  # heads above which a row of small maps has room only for their numbers
 
 
 def attention_overview(model: Model, inputs: Tensor | ForwardPass, stack: str = "self") -> Plot:

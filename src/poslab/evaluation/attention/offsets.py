@@ -23,8 +23,7 @@ from poslab.evaluation.attention.maps import attends_to_itself, capture_attentio
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, new_figure
 
-MAX_PANELS_PER_ROW = 8
-"""Maps in a row whose ticks and words can be read."""
+MAX_PANELS_PER_ROW = 8  # maps in a row whose ticks and words can be read
 
 
 class AttentionOnGrids(NamedTuple):

@@ -20,11 +20,8 @@ from poslab.evaluation.attention.offsets import added, sums_by_offset
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, Style, panel_grid, style, without_marker
 
-BINS_PER_OCTAVE = 4
-"""Bins over which distances are averaged, since single ones are noise."""
-
-MIN_ATTENTION = 1e-6
-"""Lower end of the axis of attention: smaller weights do not affect any output."""
+BINS_PER_OCTAVE = 4  # bins over which distances are averaged, since single ones are noise
+MIN_ATTENTION = 1e-6  # lower end of the axis of attention: smaller weights do not affect any output
 
 STATISTICS = (
     *("entropy", "mean_distance", "cells_away", "without_position", "first_token", "last_token"),

@@ -19,8 +19,7 @@ from poslab.report.figures import ReportFigure, Section, Table
 ORDER = 3
 NEEDS: frozenset[Ability] = frozenset({"attention"})
 
-MAX_LAYERS = 6
-"""Most layers for which each gets attention maps with labels."""
+MAX_LAYERS = 6  # most layers for which each gets attention maps with labels
 
 CAPTION = (
     "Means over the queries of examples as large as in training: entropy in nats, distance in tokens or, in a "

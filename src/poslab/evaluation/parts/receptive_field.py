@@ -27,14 +27,9 @@ from poslab.tasks.task import Task
 ORDER = 4
 NEEDS: frozenset[Ability] = frozenset({"gradients"})
 
-SHARE = 0.99
-"""Share of the gradient within the receptive field (the paper's)."""
-
-TOKENS_AT_ONCE = 4096
-"""Tokens of a batch, which has at least one window."""
-
-MAX_IMAGES = 32
-"""Test images of an effective receptive field."""
+SHARE = 0.99  # share of the gradient within the receptive field (the paper's)
+TOKENS_AT_ONCE = 4096  # tokens of a batch, which has at least one window
+MAX_IMAGES = 32  # test images of an effective receptive field
 
 SOURCE = (
     "Chi et al., Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis (ACL 2023), the "

@@ -17,11 +17,9 @@ from poslab.evaluation.scores.items import ItemScores, shared_items
 RESAMPLES = 2000
 LEVEL = 0.95
 
-MIN_ITEMS = 5
-"""Documents needed for an interval: with fewer, too many resamples have only one document."""
+MIN_ITEMS = 5  # documents needed for an interval: with fewer, too many resamples have only one document
 
-ROUNDING = 1e-9
-"""Error of a resample, as a share of the error of all documents, below which it is one of rounding."""
+ROUNDING = 1e-9  # error of a resample, as a share of the error of all documents, below which it is one of rounding
 
 
 def ratio_interval(

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 from poslab.data.source import HELD_OUT
 from poslab.io.files import read_bytes, replacing
 
-VERSION = 2
-"""Number of the format, and of the way in which runs are measured; scores of another one are not read."""
+VERSION = 2  # number of the format, and of the way in which runs are measured; scores of another one are not read
 
 MAX_BYTES, MAX_ROWS, MAX_LENGTH = 500_000_000, 20_000_000, 2**40
 """Most bytes and items of a file, and the longest length; 10 metrics of 10,000 items at 10 lengths are 1,000,000."""

@@ -24,8 +24,7 @@ from poslab.runs.processes import set_up_cpu
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
 
-Scored = Iterator[tuple[str, ItemScores | float]]
-"""Metric, and the scores of its items or only its value."""
+Scored = Iterator[tuple[str, ItemScores | float]]  # metric, and the scores of its items or only its value
 
 
 def measure(

@@ -32,13 +32,11 @@ from poslab.models import Model
 from poslab.tasks.language_modelling import next_token_batch
 from poslab.tasks.token_prediction import losses_and_correct
 
-TOKENS_AT_ONCE = 4096
-"""Tokens of a batch, which has at least one window."""
+TOKENS_AT_ONCE = 4096  # tokens of a batch, which has at least one window
 
 MIN_DOCUMENTS, PIECE = 10, 1024
 
 CONTEXT_GAIN = "context_gain"
-"""Metric of `context_gain`."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from poslab.report.figures import Table
 from poslab.report.text import file_name, fixed
 from poslab.tasks.language_modelling import CONTEXT_MARGIN
 
-SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))
-"""Sign of each verdict, behind the loss in longer windows."""
+SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))  # sign of each verdict, behind the loss in longer windows
 
 USE_LEGEND = f"Next to its own window: {', '.join(f'{sign} {use}' for use, sign in SIGNS.items())}."
 
@@ -108,8 +107,7 @@ def _with_interval(found: Difference | None) -> str:
     return _number(found.mean) if np.isnan(low) else f"{_number(found.mean)} ± {_number((high - low) / 2)}"
 
 
-MAX_LENGTHS = 5
-"""Lengths that a table has columns for."""
+MAX_LENGTHS = 5  # lengths that a table has columns for
 
 READINGS = ("tokens", "tokens_per_second", "memory_mb")
 

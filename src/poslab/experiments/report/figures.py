@@ -26,17 +26,13 @@ WORD_COLOURS = {
 }
 """Colour of each verdict; figures also name it, for readers who do not see colours."""
 
-MAX_LINEAR_TICKS = 30
-"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
+MAX_LINEAR_TICKS = 30  # ratio of the largest to the smallest value above which an axis is logarithmic
 
 Styles = Mapping[str, Style]
 """Style of each encoding: the same in all figures, except those that name only some of many encodings."""
 
-MAX_NAMED = 12
-"""Most curves of a figure that a reader can distinguish."""
-
-ROWS_OF_LEGEND = 5
-"""Rows of a legend that a figure has room for unchanged."""
+MAX_NAMED = 12  # most curves of a figure that a reader can distinguish
+ROWS_OF_LEGEND = 5  # rows of a legend that a figure has room for unchanged
 
 
 def styles_of(encodings: Sequence[str]) -> Styles:

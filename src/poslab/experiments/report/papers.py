@@ -19,8 +19,7 @@ from poslab.report.figures import Section, Table
 from poslab.report.text import listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"
-CONFOUNDED = "confounded"
-"""Outcomes of a claim."""
+CONFOUNDED = "confounded"  # outcomes of a claim
 
 
 def outcome(results: Results, claim: Claim) -> tuple[str, str]:

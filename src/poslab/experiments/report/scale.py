@@ -21,8 +21,7 @@ from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Plot, Section, Table
 from poslab.report.text import file_name
 
-NEAR = 2**0.5
-"""Factor between two rates up to which a trial of one says what the other loses."""
+NEAR = 2**0.5  # factor between two rates up to which a trial of one says what the other loses
 
 UNTESTED = {Word.ONE_SEED, Word.DIVERGED}
 

@@ -38,17 +38,13 @@ SIGNS = {
 LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
 """Meaning of each sign in the table of all cases."""
 
-MAX_ADVISED = 500
-"""Seeds above which a dry run names no number."""
+MAX_ADVISED = 500  # seeds above which a dry run names no number
 
 BEST, ALL_ZERO, NO_RESULT, NO_RUN = "best mean", "all scores are 0", "no result at these lengths", "no finished run"
 """Entries of a column of verdicts that are no verdicts."""
 
-MIN_TRIALS = 4
-"""Trials of a tuning from which on it says how the best depends on their number."""
-
-DIFFERING = "differing"
-"""Name of the table of what differs."""
+MIN_TRIALS = 4  # trials of a tuning from which on it says how the best depends on their number
+DIFFERING = "differing"  # name of the table of what differs
 
 
 def overview(results: Results) -> pd.DataFrame:

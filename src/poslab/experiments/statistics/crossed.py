@@ -16,19 +16,13 @@ from scipy.optimize import brentq
 from scipy.special import nctdtrinc, ndtr, stdtr, stdtrit
 from scipy.stats import norm
 
-ROUNDING = 1e-9
-"""Seeds that differ by less than this part of their size are equal."""
-
-MIN_P = 1e-9
-"""p-values of the studentized range below this are cut off."""
+ROUNDING = 1e-9  # seeds that differ by less than this part of their size are equal
+MIN_P = 1e-9  # p-values of the studentized range below this are cut off
 
 POWER = 0.8
 
-MAX_SEEDS = 10**6
-"""Seeds above which no difference is looked for."""
-
-MANY_ITEMS = 100.0
-"""Degrees of freedom of items in a comparison that is not yet run."""
+MAX_SEEDS = 10**6  # seeds above which no difference is looked for
+MANY_ITEMS = 100.0  # degrees of freedom of items in a comparison that is not yet run
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,7 @@ import numpy as np
 from poslab.experiments.criteria import Direction, sign
 from poslab.experiments.statistics.crossed import Estimate, estimate, estimate_of_items
 
-MIN_SEEDS = 2
-"""Seeds of each encoding needed for an interval."""
+MIN_SEEDS = 2  # seeds of each encoding needed for an interval
 
 
 @dataclass(frozen=True, eq=False)

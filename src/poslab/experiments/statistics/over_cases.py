@@ -15,8 +15,7 @@ from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
 
 from poslab.experiments.statistics.verdict import holm
 
-MIN_CASES = 8
-"""Cases needed for an interval or a test over cases: fewer are no sample of tasks."""
+MIN_CASES = 8  # cases needed for an interval or a test over cases: fewer are no sample of tasks
 
 RESAMPLES = 2000
 
@@ -30,8 +29,7 @@ class Summary:
     high: np.ndarray
 
 
-MIN_CORPORA = 3
-"""Corpora needed to say what another one may show."""
+MIN_CORPORA = 3  # corpora needed to say what another one may show
 
 
 def new_corpus(differences: np.ndarray, variances: np.ndarray, seeds: float) -> dict[str, float]:

@@ -19,17 +19,13 @@ from poslab.experiments.criteria import Direction
 from poslab.experiments.statistics.crossed import Estimate, further_seeds, smallest_detectable
 from poslab.experiments.statistics.difference import MIN_SEEDS, Difference, Scores, difference, in_pairs
 
-ALPHA = 0.05
-"""Probability that any encoding of a case is called better, worse or equivalent only by chance."""
-
-MIN_CONTESTANTS = 3
-"""Contestants of which a pooled variance says more than the variance of a pair."""
+ALPHA = 0.05  # probability that any encoding of a case is called better, worse or equivalent only by chance
+MIN_CONTESTANTS = 3  # contestants of which a pooled variance says more than the variance of a pair
 
 MIN_POOLED_SEEDS = 5
 """Seeds from which on variances are pooled. With fewer, no test finds that one is several times another."""
 
-EQUAL = 0.25
-"""p-value of Bartlett's test from which on variances are pooled."""
+EQUAL = 0.25  # p-value of Bartlett's test from which on variances are pooled
 
 
 class Word(StrEnum):

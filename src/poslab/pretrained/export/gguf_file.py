@@ -31,11 +31,8 @@ WITH_FREQUENCIES = ("llama",)
 ACTIVATIONS = {"llama": ("silu", "swish"), "qwen3": ("silu", "swish"), "gemma": ("gelu_pytorch_tanh", "gelu")}
 """Activations of the feed-forward layers of an architecture, which no file names. Gemma takes the two for the same."""
 
-STILL = 1e14
-"""Divisor of a frequency that is 0: in a text of a million tokens the angle ends at 1e-8."""
-
-BETAS = (32.0, 1.0)
-"""Bounds of YaRN in llama.cpp, which does not read them from files of these architectures."""
+STILL = 1e14  # divisor of a frequency that is 0: in a text of a million tokens the angle ends at 1e-8
+BETAS = (32.0, 1.0)  # bounds of YaRN in llama.cpp, which does not read them from files of these architectures
 
 
 @dataclass(frozen=True)

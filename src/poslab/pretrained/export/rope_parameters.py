@@ -29,8 +29,7 @@ Parameters = dict[str, Any]
 KNOWN_TO_4 = {"default", "linear", "dynamic", "yarn", "llama3", "longrope"}
 """Rotations of transformers 4.57.1. Exports with each of them have the same logits there."""
 
-STILL = 1e30
-"""Divisor of a frequency that is 0: LongRoPE has only divisors, and 1e-30 rotates nothing in float32."""
+STILL = 1e30  # divisor of a frequency that is 0: LongRoPE has only divisors, and 1e-30 rotates nothing in float32
 
 ROUNDING = 1e-6
 """Relative difference of two float32 frequencies by the order in which they were computed; 2 to 4 units are 5e-7."""

@@ -54,11 +54,8 @@ NOTES = {
 }
 """Messages and sources by code. Notes are correct, or true of most models, and commonly read wrongly."""
 
-BITS = {"bfloat16": 8, "float16": 11, "float32": 24}
-"""Significant bits of types of numbers."""
-
-MAX_BOUND = 2**20
-"""Longest text whose base bound is computed, in half a second."""
+BITS = {"bfloat16": 8, "float16": 11, "float32": 24}  # significant bits of types of numbers
+MAX_BOUND = 2**20  # longest text whose base bound is computed, in half a second
 
 _LENGTHS, _FACTORS = ("factor", "original_max_position_embeddings"), ("attention_factor",)
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -79,8 +76,7 @@ READ_BY_SOME = {"mrope_section", "mrope_interleaved", "rope_local_base_freq", "g
 
 OF_POSITIONS = re.compile(r"rope|rotary|position|sliding|window|chunk|alibi|yarn|theta|mscale|attn_temperature")
 
-Case = tuple[Any, ...]
-"""A code and what its message names."""
+Case = tuple[Any, ...]  # a code and what its message names
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,8 @@ Values = dict[str, tuple[NDArray[Any], Floats | float]]
 """Values by name, each with the error that a correct program may have."""
 
 FORMAT, VERSION = "poslab-positions", "1"
-MAX_BYTES = 2**25
-"""Most bytes of a file of values; the largest models have about 1,000,000."""
-FLOAT64, FLOAT32, FLOAT16 = 2.0**-53, 2.0**-24, 2.0**-11
-"""Half the spacing of floats near 1."""
+MAX_BYTES = 2**25  # most bytes of a file of values; the largest models have about 1,000,000
+FLOAT64, FLOAT32, FLOAT16 = 2.0**-53, 2.0**-24, 2.0**-11  # half the spacing of floats near 1
 REORDERED = "interleaved to half-split"
 """Order in which DeepSeek's classes in transformers return pairs, of queries and keys alike, so that logits agree."""
 

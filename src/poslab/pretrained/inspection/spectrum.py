@@ -21,8 +21,7 @@ Floats = NDArray[np.float64]
 SCALINGS = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial", "divisors")
 """Values of `rope_type` whose frequencies are known; `divisors` is the tensor `rope_freqs` of a GGUF file."""
 
-BLOCK = 2**16
-"""Distances at a time, so that memory does not grow with the length."""
+BLOCK = 2**16  # distances at a time, so that memory does not grow with the length
 
 
 def number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
