@@ -24,23 +24,16 @@ BLOCK = 128  # query rows of a block: few enough that its logits fit a CPU's cac
 
 @dataclass(frozen=True)
 class Weighting:
-    """Attention weights by their definition, for queries and keys that the encoding has rotated.
+    """Attention weights by their definition, for queries and keys that the encoding has rotated."""
 
-    Args:
-        encoding, tables, visibility: as in `attend`.
-        scale: factor on the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
-        state: (B, H, S, E), as in `attend`.
-        sinks: (H,), as in `attend`.
-        softcap: as in `attend`.
-    """
-
+    # encoding, tables, visibility: as in `attend`
     encoding: PositionalEncoding
     tables: Any
     visibility: Visibility
-    scale: float | Tensor
-    state: Tensor | None = None
-    sinks: Tensor | None = None
-    softcap: float | None = None
+    scale: float | Tensor  # factor on the products of queries and keys, a number or (1 or B, 1 or H, T, 1)
+    state: Tensor | None = None  # (B, H, S, E), as in `attend`
+    sinks: Tensor | None = None  # (H,), as in `attend`
+    softcap: float | None = None  # as in `attend`
 
     def of_block(self, q_BHRD: Tensor, start: int, num_queries: int, k_BHSD: Tensor) -> tuple[Tensor, QueryRows]:
         """Return the attention weights of a block of query rows, (B, H, R, S), and its `QueryRows`.

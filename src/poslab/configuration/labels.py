@@ -27,17 +27,12 @@ LONG = 40  # characters of a value in a label, with the same exception
 
 
 class Choice(NamedTuple):
-    """Choice of a group in a run.
+    """Choice of a group in a run."""
 
-    Args:
-        name: as people type it, or the class that it makes where there is no file of it.
-        changed: dotted keys with another value than in the file, or that only the run has, with their values.
-        follow: dotted keys whose value the file takes from another key, as it is in the run.
-    """
-
-    name: str
+    name: str  # as people type it, or the class that it makes where there is no file of it
+    # dotted keys with another value than in the file, or that only the run has, with their values
     changed: dict[str, Any]
-    follow: frozenset[str]
+    follow: frozenset[str]  # dotted keys whose value the file takes from another key, as it is in the run
 
 
 def label(config: Mapping[str, Any], conf: Path = CONF) -> str:

@@ -18,17 +18,11 @@ DEFAULTS = "defaults.yaml"  # name of the file with the keys that all files of a
 
 @dataclass(frozen=True)
 class SpecFiles:
-    """The files of one kind in a folder.
+    """The files of one kind in a folder."""
 
-    Args:
-        kind: word of the command line that names one of them, such as `sweep`.
-        folder: of the files.
-        keys: that a file may have, besides `presets`.
-    """
-
-    kind: str
-    folder: Path
-    keys: Sequence[str]
+    kind: str  # word of the command line that names one of them, such as `sweep`
+    folder: Path  # of the files
+    keys: Sequence[str]  # that a file may have, besides `presets`
 
     def names(self) -> list[str]:
         """Return the names of the files, without defaults; files of a folder in it as `papers/kazemnejad2023`."""

@@ -232,16 +232,11 @@ def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, bo
 
 
 class WindowRows(NamedTuple):
-    """Windows as a task gets them.
+    """Windows as a task gets them."""
 
-    Args:
-        tokens: token ids, (B, U), any integer dtype.
-        numbers: of the windows, B; random choices in a window are a function of its number.
-        earlier: token ids of the text before each window, (B, E); None where nobody reads them.
-    """
-
-    tokens: np.ndarray
-    numbers: Sequence[int]
+    tokens: np.ndarray  # token ids, (B, U), any integer dtype
+    numbers: Sequence[int]  # of the windows, B; random choices in a window are a function of its number
+    # token ids of the text before each window, (B, E); None where nobody reads them
     earlier: np.ndarray | None = None
 
 

@@ -27,20 +27,16 @@ NAME_ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class HubRows:
-    """The rows of a data set, by split, kept in Poslab's own folder: the library never verifies its own.
-
-    Args:
-        path, name, data_files, revision, options: as of `load_dataset`.
-        argument: begins messages about files; None: `path` or `data_files`.
-    """
+    """The rows of a data set, by split, kept in Poslab's own folder: the library never verifies its own."""
 
     cache: Path
+    # path, name, data_files, revision, options: as of `load_dataset`
     path: str | None
     name: str | None
     data_files: str | Sequence[str] | Mapping[str, Any] | None
     revision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    argument: str | None = None
+    argument: str | None = None  # begins messages about files; None: `path` or `data_files`
 
     @cached_property
     def identity(self) -> list[str | None]:

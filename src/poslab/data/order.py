@@ -118,23 +118,15 @@ class IndependentOrder:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The indices of the stream for this process, micro-batch by micro-batch.
+    """The indices of the stream for this process, micro-batch by micro-batch."""
 
-    Args:
-        batch_size: windows of one optimizer step over all devices and micro-batches, B, divisible by D * A.
-        world_size: processes D.
-        accumulate: micro-batches of a step in each process, A.
-        first_step: step at which a resumed run begins.
-        last_step: number of steps of the whole run.
-        draws_independently, num_earlier: as of `RunData`.
-    """
-
-    batch_size: int
-    world_size: int = 1
+    batch_size: int  # windows of one optimizer step over all devices and micro-batches, B, divisible by D * A
+    world_size: int = 1  # processes D
     rank: int = 0
-    accumulate: int = 1
-    first_step: int = 0
-    last_step: int = 0
+    accumulate: int = 1  # micro-batches of a step in each process, A
+    first_step: int = 0  # step at which a resumed run begins
+    last_step: int = 0  # number of steps of the whole run
+    # draws_independently, num_earlier: as of `RunData`
     draws_independently: bool = False
     num_earlier: int = 0
 

@@ -31,18 +31,13 @@ _DOCUMENTS_AT_ONCE = 1000
 @with_checked_arguments
 @dataclass(frozen=True)
 class TextFacts:
-    """Facts of prepared text, by split where they are a dictionary.
+    """Facts of prepared text, by split where they are a dictionary."""
 
-    Args:
-        dtype: of the token arrays.
-        num_bytes: of the text in UTF-8.
-        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training contains too.
-    """
-
-    dtype: str
+    dtype: str  # of the token arrays
     num_documents: dict[str, cache.Number]
     num_tokens: dict[str, cache.Number]
-    num_bytes: dict[str, cache.Number]
+    num_bytes: dict[str, cache.Number]  # of the text in UTF-8
+    # share of the bytes of `validation` and `test` inside 60-byte strings that training contains too
     overlap: dict[str, cache.Share]
 
     def __post_init__(self) -> None:

@@ -47,20 +47,14 @@ ABILITIES: dict[Ability, str] = {
 
 
 class Grid(NamedTuple):
-    """The grid of the patches of an example.
+    """The grid of the patches of an example."""
 
-    Args:
-        axes: names of its axes, the outermost first.
-        sizes: number of cells on each axis.
-        span: difference of the coordinates of the last and the first cell on each axis; one less than the size, unless
-            a sampler moves the cells.
-        lengths: of the axes, on which some spectra depend (`Positions.lengths`).
-    """
-
-    axes: tuple[str, ...]
-    sizes: tuple[int, ...]
+    axes: tuple[str, ...]  # names of its axes, the outermost first
+    sizes: tuple[int, ...]  # number of cells on each axis
+    # difference of the coordinates of the last and the first cell on each axis; one less than the size, unless a
+    # sampler moves the cells
     span: tuple[float, ...]
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...]  # of the axes, on which some spectra depend (`Positions.lengths`)
 
     @classmethod
     def of(cls, positions: Positions) -> Grid | None:
@@ -93,36 +87,24 @@ class Text:
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """A model and its held-out data.
+    """A model and its held-out data."""
 
-    Args:
-        name: for tables and legends.
-        path: run directory or checkpoint, or the directory of a pretrained model that no run has trained.
-        directory: of its training; None if no run has trained it.
-        recipe: of the run, or of the run that would train it.
-        model: in evaluation mode.
-        data: of the run, connected to the task.
-        split: of the data, `test` or `validation`.
-        text: to be predicted token by token; None for another task.
-        swap: groups of the configuration that replace the run's.
-        untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
-        start: initial state of the run's own encodings; None if the run has not kept it.
-        choices: words of the command line that composed the recipe, as far as they are known.
-    """
-
-    name: str
+    name: str  # for tables and legends
+    # run directory or checkpoint, or the directory of a pretrained model that no run has trained
     path: str | Path
-    directory: RunDirectory | None
-    recipe: Recipe
-    model: Model
+    directory: RunDirectory | None  # of its training; None if no run has trained it
+    recipe: Recipe  # of the run, or of the run that would train it
+    model: Model  # in evaluation mode
     task: Task
-    data: RunData
-    split: str
-    text: Text | None
-    swap: Mapping[str, Any] = field(default_factory=dict)
+    data: RunData  # of the run, connected to the task
+    split: str  # of the data, `test` or `validation`
+    text: Text | None  # to be predicted token by token; None for another task
+    swap: Mapping[str, Any] = field(default_factory=dict)  # groups of the configuration that replace the run's
+    # numbers that a swapped encoding or temperature learns but no training has set, by its class
     untrained: Mapping[str, int] = field(default_factory=dict)
+    # initial state of the run's own encodings; None if the run has not kept it
     start: Mapping[str, Tensor] | None = None
-    choices: Sequence[str] = ()
+    choices: Sequence[str] = ()  # words of the command line that composed the recipe, as far as they are known
 
     @property
     def location(self) -> str | Path:

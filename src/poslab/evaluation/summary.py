@@ -49,23 +49,15 @@ class ContextUse(StrEnum):
 
 @dataclass(frozen=True)
 class SummaryMetric:
-    """The metric by which a report compares models, on the items of each length.
+    """The metric by which a report compares models, on the items of each length."""
 
-    Args:
-        name: such as `bits per byte`.
-        is_share: whether it is from 0 to 100 and more is better; otherwise less is better.
-        trained: longest training length, by model.
-        unlearned: verdicts of `why_unlearned`, by model.
-        multiples_of: as of `length_name`.
-    """
-
-    name: str
-    is_share: bool
+    name: str  # such as `bits per byte`
+    is_share: bool  # whether it is from 0 to 100 and more is better; otherwise less is better
     scores: Mapping[str, Mapping[int, ItemScores]]
-    trained: Mapping[str, int]
+    trained: Mapping[str, int]  # longest training length, by model
     seed: int = 0
-    unlearned: Mapping[str, str] = field(default_factory=dict)
-    multiples_of: int | None = None
+    unlearned: Mapping[str, str] = field(default_factory=dict)  # verdicts of `why_unlearned`, by model
+    multiples_of: int | None = None  # as of `length_name`
 
     def shown(self, *values: float) -> str | None:
         """Return a value, or the ends of an interval, as text; None for NaN."""

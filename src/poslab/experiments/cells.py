@@ -21,25 +21,17 @@ Point = Mapping[str, Any]  # values of tuned keys
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a comparison, or of its tuning.
-
-    Args:
-        point: values of tuned keys.
-        is_trial: True for a run of the tuning, which is never a result.
-        definition: digest of the configuration of this case and encoding.
-        lengths: of the test.
-        extra: tags of the further metrics, which its task does not have.
-        after: directory of the run that it starts from, within the comparison's; None starts from scratch.
-    """
+    """One run of a comparison, or of its tuning."""
 
     case: str
     encoding: str
     seed: int
-    point: Point
-    is_trial: bool
-    definition: str = ""
-    lengths: Sequence[int] = ()
-    extra: Sequence[str] = ()
+    point: Point  # values of tuned keys
+    is_trial: bool  # True for a run of the tuning, which is never a result
+    definition: str = ""  # digest of the configuration of this case and encoding
+    lengths: Sequence[int] = ()  # of the test
+    extra: Sequence[str] = ()  # tags of the further metrics, which its task does not have
+    # directory of the run that it starts from, within the comparison's; None starts from scratch
     after: str | None = None
 
     @property
@@ -67,21 +59,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of a finished cell.
+    """The result of a finished cell."""
 
-    Args:
-        metrics: of its run by tag, as in metrics.json.
-        scores: of its test by tag, such as `bits_per_byte@1024`; empty for a trial.
-        diverged: the reason why it has no scores, if its loss was no longer a number; "" if it has.
-        machine: processor and threads, or the name of the GPU.
-        start: hashes of the first `batch` and of the first `weights` outside the encoding, and version of the
-            `split`.
-    """
-
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of its run by tag, as in metrics.json
+    # of its test by tag, such as `bits_per_byte@1024`; empty for a trial
     scores: Mapping[str, float] = field(default_factory=dict)
-    diverged: str = ""
-    machine: str = ""
+    diverged: str = ""  # the reason why it has no scores, if its loss was no longer a number; "" if it has
+    machine: str = ""  # processor and threads, or the name of the GPU
+    # hashes of the first `batch` and of the first `weights` outside the encoding, and version of the `split`
     start: Mapping[str, str | None] = field(default_factory=dict)
     commit: str = ""
 

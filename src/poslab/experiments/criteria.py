@@ -25,20 +25,16 @@ def sign(direction: Direction) -> int:
 @with_checked_arguments
 @dataclass(frozen=True)
 class Criterion:
-    """A metric that decides, at some lengths.
+    """A metric that decides, at some lengths."""
 
-    Args:
-        metric: its tag. `exact_match@20` is at length 20, `bits_per_byte@4x` at four times the training length,
-            `exact_match@trained` the mean over lengths up to the training length, `exact_match@beyond` the mean over
-            longer ones, and `accuracy` the mean over all test items.
-        direction: of the better values.
-        margin: smallest difference that matters, in the unit of the metric; None means that any does.
-        deviation: standard deviation over seeds that is expected, for `dry_run` where no finished run tells it.
-    """
-
+    # its tag. `exact_match@20` is at length 20, `bits_per_byte@4x` at four times the training length,
+    # `exact_match@trained` the mean over lengths up to the training length, `exact_match@beyond` the mean over longer
+    # ones, and `accuracy` the mean over all test items
     metric: str
-    direction: Direction
+    direction: Direction  # of the better values
+    # smallest difference that matters, in the unit of the metric; None means that any does
     margin: Positive | None = None
+    # standard deviation over seeds that is expected, for `dry_run` where no finished run tells it
     deviation: Positive | None = None
 
     def __post_init__(self) -> None:

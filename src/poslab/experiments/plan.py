@@ -26,18 +26,12 @@ from poslab.experiments.storage_url import DamagedStorageError
 
 @dataclass(frozen=True)
 class CellPlan:
-    """The cells that a comparison wants.
-
-    Args:
-        definitions: digest of the configuration of each `case/encoding`.
-        lengths: of the test, by case.
-        trained: the longest training length, by case.
-    """
+    """The cells that a comparison wants."""
 
     comparison: Comparison
-    definitions: Mapping[str, str]
-    lengths: Mapping[str, Sequence[int]]
-    trained: Mapping[str, int]
+    definitions: Mapping[str, str]  # digest of the configuration of each `case/encoding`
+    lengths: Mapping[str, Sequence[int]]  # of the test, by case
+    trained: Mapping[str, int]  # the longest training length, by case
 
     def wanted(self, results: Finished) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.

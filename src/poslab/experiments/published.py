@@ -29,27 +29,20 @@ class Paper:
 @with_checked_arguments
 @dataclass(frozen=True)
 class Published:
-    """A published value, in the unit of the paper.
+    """A published value, in the unit of the paper."""
 
-    Args:
-        case: in the words of the paper, or the name of a case of the comparison.
-        encoding: name of an encoding in conf/encoding.
-        value, sd, n: value, standard deviation and number of seeds, as far as they are given.
-        at: length, or its multiple of the training length, such as `8x`.
-        seen: where it was read.
-        metric: our tag that is compared with it, on the case of the same name, or on the only one; None is the first
-            metric of the case of the same name, if there is one.
-        head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
-    """
-
-    case: str
-    encoding: str
+    case: str  # in the words of the paper, or the name of a case of the comparison
+    encoding: str  # name of an encoding in conf/encoding
+    # value, sd, n: value, standard deviation and number of seeds, as far as they are given
     value: float
-    seen: SEEN
-    at: str | int | None = None
+    seen: SEEN  # where it was read
+    at: str | int | None = None  # length, or its multiple of the training length, such as `8x`
     sd: float | None = None
     n: int | None = None
+    # our tag that is compared with it, on the case of the same name, or on the only one; None is the first metric of
+    # the case of the same name, if there is one
     metric: str | None = None
+    # of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too
     head_dim: Count | None = None
 
     def __post_init__(self) -> None:
@@ -62,21 +55,15 @@ class Published:
 @with_checked_arguments
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper: an encoding is better than another one on a case, by a metric of the comparison.
+    """A claim of a paper: an encoding is better than another one on a case, by a metric of the comparison."""
 
-    Args:
-        say: the claim in a sentence.
-        better, than: names of encodings of the comparison.
-        case: name of a case of the comparison; None if the comparison has none for it.
-        metric: a tag, as of a criterion; None is the first metric of the case.
-        confounded: what else in our setting the outcome depends on, so that it says nothing of the claim.
-    """
-
-    say: str
+    say: str  # the claim in a sentence
+    # better, than: names of encodings of the comparison
     better: str
     than: str
-    case: str | None = None
-    metric: str | None = None
+    case: str | None = None  # name of a case of the comparison; None if the comparison has none for it
+    metric: str | None = None  # a tag, as of a criterion; None is the first metric of the case
+    # what else in our setting the outcome depends on, so that it says nothing of the claim
     confounded: str | None = None
 
     def __post_init__(self) -> None:
@@ -91,22 +78,14 @@ class Claim:
 @with_checked_arguments
 @dataclass(frozen=True)
 class Prediction:
-    """A prediction that is made before the runs: where the mean of an encoding will be, or its difference to another.
+    """A prediction before the runs: where the mean of an encoding will be, or its difference to another."""
 
-    Args:
-        say: the prediction in a sentence.
-        of: name of the encoding.
-        case: name of the case.
-        metric: a tag, as of a criterion; None is the first metric of the case.
-        minus: name of the encoding whose mean is subtracted; None predicts the mean itself.
-        at_least, at_most: bounds of the value, in the unit of the metric; one of them may be missing.
-    """
-
-    say: str
-    of: str
-    case: str
-    metric: str | None = None
-    minus: str | None = None
+    say: str  # the prediction in a sentence
+    of: str  # name of the encoding
+    case: str  # name of the case
+    metric: str | None = None  # a tag, as of a criterion; None is the first metric of the case
+    minus: str | None = None  # name of the encoding whose mean is subtracted; None predicts the mean itself
+    # at_least, at_most: bounds of the value, in the unit of the metric; one of them may be missing
     at_least: float | None = None
     at_most: float | None = None
 

@@ -24,18 +24,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Results:
-    """Results of a comparison at one moment.
-
-    Args:
-        rows: its runs and trials: those that are finished, failed for good, or cannot begin.
-        items: returns the scores of a run on each test item; None where they are not known.
-        exist_already: whether these are runs that no command of a comparison has trained, which need not have the same
-            seeds.
-    """
+    """Results of a comparison at one moment."""
 
     comparison: Comparison
-    rows: Sequence[RunResult]
+    rows: Sequence[RunResult]  # its runs and trials: those that are finished, failed for good, or cannot begin
+    # returns the scores of a run on each test item; None where they are not known
     items: Callable[[RunResult], MeasuredRun | None] = lambda run: None
+    # whether these are runs that no command of a comparison has trained, which need not have the same seeds
     exist_already: bool = False
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     """Results read or computed already, by the name of the method and its arguments."""

@@ -21,17 +21,12 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key that is searched: a dotted key, or a config group.
-
-    Args:
-        name: in the study: the key, with its condition if the key has several ranges.
-        when: by key, the values of other parameters under which this one exists.
-    """
+    """A key that is searched: a dotted key, or a config group."""
 
     key: str
-    name: str
+    name: str  # in the study: the key, with its condition if the key has several ranges
     distribution: BaseDistribution
-    when: Mapping[str, tuple[Any, ...]]
+    when: Mapping[str, tuple[Any, ...]]  # by key, the values of other parameters under which this one exists
 
     def exists(self, values: Mapping[str, Any]) -> bool:
         """Return whether it is searched under these values of earlier parameters."""

@@ -52,56 +52,40 @@ RunKey = tuple[str, str, int]  # case, encoding and seed
 @with_checked_arguments
 @dataclass(frozen=True)
 class RunResult:
-    """A row of runs.
+    """A row of runs."""
 
-    Args:
-        case, encoding, seed: of the run.
-        is_trial: True for a run of a tuning, which is never a result.
-        status: `finished`, `diverged`, `failed`, or `blocked` where the run that it starts from diverged or failed.
-        reason: why it diverged or failed.
-        point: values of tuned keys.
-        words: the command line that composes it.
-        commit: of the code that trained it.
-        machine: processor and threads, or GPUs.
-        task: name of the class of its task.
-        aggregate_lengths, open_ended: as of `Task`.
-        length_unit: what the lengths of the test count, such as `number of tokens`.
-        training_length: the longest training length.
-        lengths: of the test.
-        batch, weights: hashes of the first batch, and of the first weights outside the encoding.
-        split, newest_split: version of the split of its data, and the newest version when the table was written.
-        directory: of the run, where it is still there.
-        metrics: by tag, as in metrics.json; metrics of the test at the end of the run are not in a table.
-        scores: of the test by tag, such as `bits_per_byte@1024`.
-        reading: speed and memory of reading test items, such as `tokens_per_second@1024`.
-        reading_machine: on which these were measured.
-    """
-
+    # case, encoding, seed: of the run
     case: str
     encoding: str
     seed: Annotated[int, Range(at_least=0)]
-    is_trial: bool = False
+    is_trial: bool = False  # True for a run of a tuning, which is never a result
+    # `finished`, `diverged`, `failed`, or `blocked` where the run that it starts from diverged or failed
     status: Status = "finished"
-    reason: str = ""
-    point: Mapping[str, Any] = field(default_factory=dict)
-    words: Sequence[str] = ()
-    commit: str = ""
-    machine: str = ""
-    task: str = ""
+    reason: str = ""  # why it diverged or failed
+    point: Mapping[str, Any] = field(default_factory=dict)  # values of tuned keys
+    words: Sequence[str] = ()  # the command line that composes it
+    commit: str = ""  # of the code that trained it
+    machine: str = ""  # processor and threads, or GPUs
+    task: str = ""  # name of the class of its task
+    # aggregate_lengths, open_ended: as of `Task`
     aggregate_lengths: bool = False
     open_ended: Sequence[str] = ()
-    length_unit: str = "number of tokens"
-    training_length: Count = 1
-    lengths: Sequence[Count] = ()
+    length_unit: str = "number of tokens"  # what the lengths of the test count, such as `number of tokens`
+    training_length: Count = 1  # the longest training length
+    lengths: Sequence[Count] = ()  # of the test
+    # batch, weights: hashes of the first batch, and of the first weights outside the encoding
     batch: str | None = None
     weights: str | None = None
+    # split, newest_split: version of the split of its data, and the newest version when the table was written
     split: str = "1"
     newest_split: str = "1"
-    directory: str = ""
+    directory: str = ""  # of the run, where it is still there
+    # by tag, as in metrics.json; metrics of the test at the end of the run are not in a table
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)  # of the test by tag, such as `bits_per_byte@1024`
+    # speed and memory of reading test items, such as `tokens_per_second@1024`
     reading: Mapping[str, Any] = field(default_factory=dict)
-    reading_machine: str = ""
+    reading_machine: str = ""  # on which these were measured
 
     @property
     def key(self) -> RunKey:

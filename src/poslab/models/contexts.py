@@ -20,21 +20,14 @@ from poslab.encodings.tokens import PADDING
 
 @dataclass(frozen=True)
 class StackContext:
-    """Contexts of the layers of a stack that reads new tokens.
+    """Contexts of the layers of a stack that reads new tokens."""
 
-    Args:
-        contexts: one for each layer.
-        positions: of the new tokens, behind the positions of registers.
-        key_positions: of past and new tokens, as the encodings moved them.
-        tokens: past and new tokens; None where a caller has only embeddings.
-        order: numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
-            registers are first in all rows, or there are none.
-    """
-
-    contexts: list[AttentionContext]
-    positions: Positions
-    key_positions: Positions
-    tokens: Tokens | None
+    contexts: list[AttentionContext]  # one for each layer
+    positions: Positions  # of the new tokens, behind the positions of registers
+    key_positions: Positions  # of past and new tokens, as the encodings moved them
+    tokens: Tokens | None  # past and new tokens; None where a caller has only embeddings
+    # numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
+    # registers are first in all rows, or there are none
     order: Tensor | None = None
 
     @classmethod
@@ -103,24 +96,15 @@ class LayerMemory(NamedTuple):
 
 @dataclass(frozen=True)
 class Memory:
-    """Output of an encoder for a source, to which a stack attends in addition to its own sequence.
+    """Output of an encoder for a source, to which a stack attends in addition to its own sequence."""
 
-    Args:
-        tokens: (B, S) ids of the source.
-        states: (B, S, M), its hidden states.
-        encodings: encodings of the cross-attention.
-        positions: positions of the source.
-        real: (B, S) bool, False at padding; None if there is none.
-        route: forces an attention route.
-        cache: cache of its keys and values, which are then computed once for all steps; None recomputes them.
-    """
-
-    tokens: Tensor
-    states: Tensor
-    encodings: StackEncodings
-    positions: Positions
-    real: Tensor | None = None
-    route: Route = "auto"
+    tokens: Tensor  # (B, S) ids of the source
+    states: Tensor  # (B, S, M), its hidden states
+    encodings: StackEncodings  # encodings of the cross-attention
+    positions: Positions  # positions of the source
+    real: Tensor | None = None  # (B, S) bool, False at padding; None if there is none
+    route: Route = "auto"  # forces an attention route
+    # cache of its keys and values, which are then computed once for all steps; None recomputes them
     cache: KeyValueCache | None = None
 
     def for_layers(self, positions: Positions) -> list[LayerMemory]:

@@ -18,40 +18,31 @@ from poslab.encodings.frequencies import inverse_frequencies
 
 @dataclass(frozen=True)
 class Family:
-    """Dotted paths of the parts of a model.
+    """Dotted paths of the parts of a model."""
 
-    Args:
-        layers: the list of layers, from the base model.
-        attention: the module that calls the attention function, from a layer.
-        head: the modules from hidden states to token logits, one after another, from the whole model.
-        causal: True if a token sees only itself and those before it.
-        base: the module that makes the masks and calls the layers, from transformers' base model; "" is that itself.
-        rotary: the module that returns the cosine and sine of positions, from the base; None if there is none.
-        rows: the learned rows of positions, from the base; None if there are none.
-        rows_before: number of rows before the first position; None: up to the padding's, as in RoBERTa.
-        ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
-        projection: the module that widens embeddings, from the base, which only some models of the family have.
-        rotates_share: True if a model of the family may rotate only a share of each head (`partial_rotary_factor`).
-        layout: channels of a pair that rotates, as in `Rotary`.
-        still: kinds of layers whose attention does not rotate, where others of the model do.
-        packs: True if position ids that start again within a row, without a mask, separate its documents.
-        past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
-    """
-
-    layers: str
-    attention: str
+    layers: str  # the list of layers, from the base model
+    attention: str  # the module that calls the attention function, from a layer
+    # the modules from hidden states to token logits, one after another, from the whole model
     head: Sequence[str]
-    causal: bool
+    causal: bool  # True if a token sees only itself and those before it
+    # the module that makes the masks and calls the layers, from transformers' base model; "" is that itself
     base: str = ""
+    # the module that returns the cosine and sine of positions, from the base; None if there is none
     rotary: str | None = None
-    rows: str | None = None
+    rows: str | None = None  # the learned rows of positions, from the base; None if there are none
+    # number of rows before the first position; None: up to the padding's, as in RoBERTa
     rows_before: int | None = 0
+    # True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0
     ids_count_rows: bool = False
+    # the module that widens embeddings, from the base, which only some models of the family have
     projection: str | None = None
+    # True if a model of the family may rotate only a share of each head (`partial_rotary_factor`)
     rotates_share: bool = False
-    layout: str = "half_split"
-    still: Sequence[str] = ()
+    layout: str = "half_split"  # channels of a pair that rotates, as in `Rotary`
+    still: Sequence[str] = ()  # kinds of layers whose attention does not rotate, where others of the model do
+    # True if position ids that start again within a row, without a mask, separate its documents
     packs: bool = False
+    # tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself
     past_window: int = 0
 
     def base_of(self, model: Any) -> Any:

@@ -48,31 +48,20 @@ MAX_NOTEBOOK_LABEL = 60  # rows of a table in a notebook, which leaves out the m
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A table or a plot.
+    """A table or a plot."""
 
-    Args:
-        name: of its files, unique in a report: lower case, digits and underscores.
-        title: a few words.
-        caption: one or two sentences that explain it to a newcomer.
-        source: paper and section of the method, if there is one to cite.
-    """
-
-    name: str
-    title: str
-    caption: str
-    source: str = field(default="", kw_only=True)
+    name: str  # of its files, unique in a report: lower case, digits and underscores
+    title: str  # a few words
+    caption: str  # one or two sentences that explain it to a newcomer
+    source: str = field(default="", kw_only=True)  # paper and section of the method, if there is one to cite
 
 
 @dataclass(frozen=True)
 class Table(ReportFigure):
-    """A table, with numbers kept as numbers.
+    """A table, with numbers kept as numbers."""
 
-    Args:
-        frame: its columns; the page shows `chance_loss` as `chance loss`.
-        decimals: numbers of decimals of some columns in the page; others have as many as their numbers need.
-    """
-
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # its columns; the page shows `chance_loss` as `chance loss`
+    # numbers of decimals of some columns in the page; others have as many as their numbers need
     decimals: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     def _repr_html_(self) -> str:
@@ -87,14 +76,10 @@ class Table(ReportFigure):
 
 @dataclass(frozen=True)
 class Plot(ReportFigure):
-    """A plot.
+    """A plot."""
 
-    Args:
-        figure: its drawing.
-        shrinks: False for one of so many labels that a narrow window has to move over it.
-    """
-
-    figure: Figure
+    figure: Figure  # its drawing
+    # False for one of so many labels that a narrow window has to move over it
     shrinks: bool = field(default=True, kw_only=True)
     _laid_out: dict[float | None, Figure] = field(default_factory=dict, init=False, repr=False, compare=False)
 

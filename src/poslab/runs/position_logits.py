@@ -24,15 +24,10 @@ HALVES = 2
 
 
 class PositionLogits(NamedTuple):
-    """Mean logits of a layer by distance, at the distances 1 - T, ..., T - 1, query minus key.
+    """Mean logits of a layer by distance, at the distances 1 - T, ..., T - 1, query minus key."""
 
-    Args:
-        logits: (H, N) float64; 0 where no query sees a key.
-        counts: (N,) float64, pairs of tokens at each distance.
-    """
-
-    logits: Tensor
-    counts: Tensor
+    logits: Tensor  # (H, N) float64; 0 where no query sees a key
+    counts: Tensor  # (N,) float64, pairs of tokens at each distance
 
     @property
     def distance(self) -> Tensor:

@@ -37,30 +37,21 @@ GIVEN_TO_LOGGERS = {"directory", "first_step", "save_dir"}  # arguments of logge
 
 @dataclass(frozen=True)
 class Recipe:
-    """Parts of a run, built from its configuration and checked.
+    """Parts of a run, built from its configuration and checked."""
 
-    Args:
-        source: of its data, which also gives the kind of data.
-        task: class of its task; `task.of` makes the task from data that is set up.
-        model: recipe of its model, which lacks the vocabulary.
-        start: how its encoding begins, in a model that has had others.
-        init_from: run or checkpoint with its initial weights; None for random ones.
-        config: the configuration, as stored with the run.
-        read_from: run whose `config.yaml` it was read from; None for what the user has typed.
-    """
-
-    source: DataSource
-    task: type[Task]
-    model: ModelRecipe
+    source: DataSource  # of its data, which also gives the kind of data
+    task: type[Task]  # class of its task; `task.of` makes the task from data that is set up
+    model: ModelRecipe  # recipe of its model, which lacks the vocabulary
     objective: Objective
     step: Step
     optimizer: OptimizerSettings
     adapt: Adaptation
-    start: Start
+    start: Start  # how its encoding begins, in a model that has had others
     trainer: TrainerSettings
     seed: int
-    init_from: str | None
-    config: Mapping[str, Any]
+    init_from: str | None  # run or checkpoint with its initial weights; None for random ones
+    config: Mapping[str, Any]  # the configuration, as stored with the run
+    # run whose `config.yaml` it was read from; None for what the user has typed
     read_from: RunDirectory | None = None
 
     @classmethod

@@ -42,16 +42,12 @@ class Teacher:
     """A trained model, in evaluation mode, that another one learns from.
 
     It is not a module, so that it is in no checkpoint, optimizer or group of processes.
-
-    Args:
-        longest: most tokens of a sequence that it reads.
-        source: where it comes from, such as a run directory.
-        predicts: False if it does not make the predictions of the task, so that only its hidden states can be learned.
     """
 
     model: Model
-    longest: int
-    source: str
+    longest: int  # most tokens of a sequence that it reads
+    source: str  # where it comes from, such as a run directory
+    # False if it does not make the predictions of the task, so that only its hidden states can be learned
     predicts: bool = True
 
 

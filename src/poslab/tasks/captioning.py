@@ -29,21 +29,15 @@ from poslab.tasks.task import Prediction, Search, device_of
 
 
 class CaptionBatch(NamedTuple):
-    """Images with the beginnings of their captions, in one row each: patches, then tokens of text.
+    """Images with the beginnings of their captions, in one row each: patches, then tokens of text."""
 
-    Args:
-        tokens: (B, T) int64, `PATCH`, then the caption without its end, then `PADDING`.
-        patches: (B, T, P) float32, pixels of the patches; 0 elsewhere.
-        targets: (B, T) int64, the caption and its end, from the last patch on; `IGNORE` elsewhere.
-        rows, columns: of the highest and of the widest image, in patches.
-        sizes: (B, 2) int64, rows and columns of each image; None if all have `rows` and `columns`.
-    """
-
-    tokens: Tensor
-    patches: Tensor
-    targets: Tensor
+    tokens: Tensor  # (B, T) int64, `PATCH`, then the caption without its end, then `PADDING`
+    patches: Tensor  # (B, T, P) float32, pixels of the patches; 0 elsewhere
+    targets: Tensor  # (B, T) int64, the caption and its end, from the last patch on; `IGNORE` elsewhere
+    # rows, columns: of the highest and of the widest image, in patches
     rows: int
     columns: int
+    # (B, 2) int64, rows and columns of each image; None if all have `rows` and `columns`
     sizes: Tensor | None = None
 
     @property

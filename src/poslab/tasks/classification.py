@@ -26,17 +26,12 @@ from poslab.tasks.task import Prediction, Search, Task, device_of
 
 
 class ClassBatch(NamedTuple):
-    """Texts and their classes.
+    """Texts and their classes."""
 
-    Args:
-        tokens: token ids, (B, T) int64.
-        real: (B, T) bool, False at padding.
-        classes: (B,) int64, `IGNORE` in rows that do not count; where a text may have several classes, (B, C) int64, 1
-            for each that it has and 0 for the others.
-    """
-
-    tokens: Tensor
-    real: Tensor
+    tokens: Tensor  # token ids, (B, T) int64
+    real: Tensor  # (B, T) bool, False at padding
+    # (B,) int64, `IGNORE` in rows that do not count; where a text may have several classes, (B, C) int64, 1 for each
+    # that it has and 0 for the others
     classes: Tensor
 
 

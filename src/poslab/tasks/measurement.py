@@ -29,15 +29,10 @@ class Sums(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """The results of a model on a batch, or on one row of it, for metrics.
+    """The results of a model on a batch, or on one row of it, for metrics."""
 
-    Args:
-        sums: loss and accuracy.
-        answers: for other metrics of a task; None is nothing.
-    """
-
-    sums: Sums
-    answers: Any = None
+    sums: Sums  # loss and accuracy
+    answers: Any = None  # for other metrics of a task; None is nothing
 
 
 class MeasuredTask(Protocol):
@@ -118,14 +113,10 @@ MAX_EXTRA_TOKENS = 100_000  # far above the special tokens of any task
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord:
-    """The part of a task that the use of a trained model needs.
+    """The part of a task that the use of a trained model needs."""
 
-    Args:
-        outputs: output layer of the model; None means token logits.
-        extra_tokens: number of tokens in addition to the tokenizer's, such as a mask.
-    """
-
-    outputs: Outputs | None = None
+    outputs: Outputs | None = None  # output layer of the model; None means token logits
+    # number of tokens in addition to the tokenizer's, such as a mask
     extra_tokens: Annotated[int, Range(0, MAX_EXTRA_TOKENS)] = 0
 
     @property

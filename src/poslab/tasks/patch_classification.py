@@ -30,23 +30,15 @@ from poslab.tasks.task import LengthWords, Prediction, Search, device_of
 
 
 class PatchBatch(NamedTuple):
-    """Patches of arrays, and the classes of these.
+    """Patches of arrays, and the classes of these."""
 
-    Args:
-        tokens: (B, T) int64, `PATCH`, and `PADDING` after the last patch of an array.
-        patches: (B, T, P) float32, their normalised values; 0 at padding.
-        classes: (B,) int64, `IGNORE` in rows that do not count.
-        grid: by name of an axis, the outermost first, the most patches of an array on it.
-        sizes: (B, A) int64, patches of each array on each axis; None if all are as in `grid`.
-        real: (B, T) bool, False at padding; None where there is none.
-    """
-
-    tokens: Tensor
-    patches: Tensor
-    classes: Tensor
-    grid: dict[str, int]
+    tokens: Tensor  # (B, T) int64, `PATCH`, and `PADDING` after the last patch of an array
+    patches: Tensor  # (B, T, P) float32, their normalised values; 0 at padding
+    classes: Tensor  # (B,) int64, `IGNORE` in rows that do not count
+    grid: dict[str, int]  # by name of an axis, the outermost first, the most patches of an array on it
+    # (B, A) int64, patches of each array on each axis; None if all are as in `grid`
     sizes: Tensor | None = None
-    real: Tensor | None = None
+    real: Tensor | None = None  # (B, T) bool, False at padding; None where there is none
 
     @property
     def positions(self) -> Positions:

@@ -24,15 +24,12 @@ from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class PixelBatch(NamedTuple):
-    """Images of one size, and the pixel that follows each pixel but the last.
+    """Images of one size, and the pixel that follows each pixel but the last."""
 
-    Args:
-        tokens, targets: levels, (B, T) int64; the targets of rows that do not count are `IGNORE`.
-        rows, columns: of each image.
-    """
-
+    # tokens, targets: levels, (B, T) int64; the targets of rows that do not count are `IGNORE`
     tokens: Tensor
     targets: Tensor
+    # rows, columns: of each image
     rows: int
     columns: int
 

@@ -31,17 +31,11 @@ ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 class Context(NamedTuple):
-    """A text and the characters of each of its tokens.
+    """A text and the characters of each of its tokens."""
 
-    Args:
-        text: the whole.
-        first: position of its first token in the input of the model.
-        characters: (N, 2), of each of its tokens: from, to.
-    """
-
-    text: str
-    first: int
-    characters: np.ndarray
+    text: str  # the whole
+    first: int  # position of its first token in the input of the model
+    characters: np.ndarray  # (N, 2), of each of its tokens: from, to
 
     def between(self, first: int, last: int) -> str:
         """Return the text from one token to another, by their positions in the input; empty before the context.
@@ -54,23 +48,17 @@ class Context(NamedTuple):
 
 
 class SpanBatch(NamedTuple):
-    """Questions with their contexts, and the positions of the answers.
+    """Questions with their contexts, and the positions of the answers."""
 
-    Args:
-        tokens: token ids, (B, T) int64.
-        real: (B, T) bool, False at padding.
-        answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
-            means "no answer here".
-        spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
-        contexts: one a row, to turn positions of tokens into text; empty in training.
-        right: the right answers, one list a row, an empty one where there is no answer; empty in training.
-    """
-
-    tokens: Tensor
-    real: Tensor
+    tokens: Tensor  # token ids, (B, T) int64
+    real: Tensor  # (B, T) bool, False at padding
+    # (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which means "no
+    # answer here"
     answerable: Tensor
+    # (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count
     spans: Tensor
-    contexts: Sequence[Context] = ()
+    contexts: Sequence[Context] = ()  # one a row, to turn positions of tokens into text; empty in training
+    # the right answers, one list a row, an empty one where there is no answer; empty in training
     right: Sequence[list[str]] = ()
 
 

@@ -244,20 +244,16 @@ def encoded(tokenizer: Any, text: str) -> list[int]:
 
 
 class Likeness(NamedTuple):
-    """The likeness of a written text to the right one.
+    """The likeness of a written text to the right one."""
 
-    Args:
-        bleu, chrf: sacrebleu's counts, whose sums over all texts give the metrics of the corpus.
-        rouge_1, rouge_2, rouge_l: F measures, 0 to 100.
-        exact_match: 0 or 100.
-    """
-
+    # bleu, chrf: sacrebleu's counts, whose sums over all texts give the metrics of the corpus
     bleu: list[int]
     chrf: list[int]
+    # rouge_1, rouge_2, rouge_l: F measures, 0 to 100
     rouge_1: float
     rouge_2: float
     rouge_l: float
-    exact_match: float
+    exact_match: float  # 0 or 100
 
 
 def compare(text: str, reference: str) -> Likeness:

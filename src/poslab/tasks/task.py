@@ -25,19 +25,12 @@ from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums, T
 
 
 class LengthWords(NamedTuple):
-    """Words for the lengths at which a task is measured.
+    """Words for the lengths at which a task is measured."""
 
-    Args:
-        of: what has the length, such as `the example`.
-        at: where a number was measured: a preposition, and words with a length to be filled in.
-        trained: what a model was trained on up to a length that is to be filled in.
-        name: the length itself, such as `side`.
-    """
-
-    of: str
-    at: tuple[str, str]
-    trained: str
-    name: str = "length"
+    of: str  # what has the length, such as `the example`
+    at: tuple[str, str]  # where a number was measured: a preposition, and words with a length to be filled in
+    trained: str  # what a model was trained on up to a length that is to be filled in
+    name: str = "length"  # the length itself, such as `side`
 
 
 OF_EXAMPLES = LengthWords("the example", ("at", "length {:,}"), "examples of length up to {:,}")
@@ -45,15 +38,12 @@ OF_WINDOWS = LengthWords("the window in tokens", ("in", "windows of {:,} tokens"
 
 
 class Prediction(NamedTuple):
-    """The prediction of a model for a text.
+    """The prediction of a model for a text."""
 
-    Args:
-        text: a class, or several separated by commas, a translation, the result of an algorithm. A written text has no
-            white space around it.
-        probabilities: of each class, the most probable first; empty where there are no classes.
-    """
-
+    # a class, or several separated by commas, a translation, the result of an algorithm. A written text has no white
+    # space around it
     text: str
+    # of each class, the most probable first; empty where there are no classes
     probabilities: Mapping[str, float] = MappingProxyType({})
 
 

@@ -95,19 +95,12 @@ def with_perplexity(loss: float, accuracy: float) -> dict[str, float]:
 
 
 class PairBatch(NamedTuple):
-    """Sources and the targets to be written from them.
+    """Sources and the targets to be written from them."""
 
-    Args:
-        source: token ids, (B, S) int64.
-        real_source: (B, S) bool, False at padding; None where there is none.
-        target: input of the decoder, (B, T) int64, which starts with the same token in every row.
-        targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
-    """
-
-    source: Tensor
-    real_source: Tensor | None
-    target: Tensor
-    targets: Tensor
+    source: Tensor  # token ids, (B, S) int64
+    real_source: Tensor | None  # (B, S) bool, False at padding; None where there is none
+    target: Tensor  # input of the decoder, (B, T) int64, which starts with the same token in every row
+    targets: Tensor  # the token to predict after each of these, (B, T) int64; `IGNORE` at padding
 
 
 class TargetPrediction(TokenPrediction):

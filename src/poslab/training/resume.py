@@ -13,24 +13,17 @@ from poslab.runs.errors import RunTakenError
 
 
 class Plan(NamedTuple):
-    """A run to train.
-
-    Args:
-        checkpoint: to resume from; None starts from step 0.
-        is_new: the directory must not contain a run yet.
-        may_move: the run may take a directory of a similar name where this one contains a run.
-        choices: words of a command line that compose the configuration again; None if unknown.
-        remark: a line to print before it begins.
-        logs_to: loggers of a run that is read, other than the ones in its directory, which the user has not typed.
-    """
+    """A run to train."""
 
     run: RunDirectory
     config: dict[str, Any]
-    checkpoint: Path | None
-    is_new: bool = False
-    may_move: bool = False
+    checkpoint: Path | None  # to resume from; None starts from step 0
+    is_new: bool = False  # the directory must not contain a run yet
+    may_move: bool = False  # the run may take a directory of a similar name where this one contains a run
+    # words of a command line that compose the configuration again; None if unknown
     choices: list[str] | None = None
-    remark: str | None = None
+    remark: str | None = None  # a line to print before it begins
+    # loggers of a run that is read, other than the ones in its directory, which the user has not typed
     logs_to: Sequence[str] | None = None
 
 

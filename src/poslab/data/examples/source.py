@@ -34,27 +34,18 @@ VERSION = 3
 @with_checked_arguments
 @dataclass(frozen=True)
 class ExampleFacts:
-    """Facts of prepared examples.
+    """Facts of prepared examples."""
 
-    Args:
-        num_examples: by split.
-        cut: by split, how many texts are longer than the limit and lose their end.
-        left_out: by split, how many examples are longer than the limit and are left out.
-        classes: their names, in the order of their numbers; empty where there are none.
-        several_classes: True if an example may have several, or none.
-        two_texts: True if two texts are classified together.
-        overlap: share of the bytes read of `validation` and `test` inside 60-byte strings that training contains too.
-        near_duplicates: for each, how many examples have at least half of their bytes in such strings, and out of how
-            many of 60 bytes or more.
-    """
-
-    num_examples: dict[str, cache.Number]
-    cut: dict[str, cache.Number]
-    left_out: dict[str, cache.Number]
-    classes: list[str]
-    several_classes: bool
-    two_texts: bool
+    num_examples: dict[str, cache.Number]  # by split
+    cut: dict[str, cache.Number]  # by split, how many texts are longer than the limit and lose their end
+    left_out: dict[str, cache.Number]  # by split, how many examples are longer than the limit and are left out
+    classes: list[str]  # their names, in the order of their numbers; empty where there are none
+    several_classes: bool  # True if an example may have several, or none
+    two_texts: bool  # True if two texts are classified together
+    # share of the bytes read of `validation` and `test` inside 60-byte strings that training contains too
     overlap: dict[str, cache.Share]
+    # for each, how many examples have at least half of their bytes in such strings, and out of how many of 60 bytes or
+    # more
     near_duplicates: dict[str, list[cache.Number]]
 
     def __post_init__(self) -> None:

@@ -80,17 +80,12 @@ CAPTIONS = CaptionKind("caption")
 @with_checked_arguments
 @dataclass(frozen=True)
 class ArrayFacts:
-    """Facts of prepared arrays at a length.
+    """Facts of prepared arrays at a length."""
 
-    Args:
-        num_examples: by split; `train` is only at the training length.
-        classes: names of the classes, or captions, in the order of their numbers.
-        mean, deviation: of each channel over all arrays of training; empty at another length.
-    """
-
-    num_examples: dict[str, cache.Number]
-    classes: list[str]
+    num_examples: dict[str, cache.Number]  # by split; `train` is only at the training length
+    classes: list[str]  # names of the classes, or captions, in the order of their numbers
     channels: cache.Number
+    # mean, deviation: of each channel over all arrays of training; empty at another length
     mean: list[float]
     deviation: list[float]
 

@@ -41,21 +41,17 @@ COLUMNS = pa.schema(
 class ItemScores:
     """The scores of a metric on all items of a split, or on the items of one length.
 
-        value = sum(sums) / sum(counts)
-
-    Args:
-        metric: its name, as in metrics.json; `sliding_bits_per_byte` and `context_gain` are of sliding windows.
-        length: of the items, or of the windows in which they are read; None is the whole split.
-        sums: (N,) float64, sum of the metric over the tokens or answers of each item, in the unit of metrics.json.
-        counts: (N,) int64, number of these; 0 for an item that does not count, as where the model has no positions.
-        identity: equal for runs whose items are the same.
+    value = sum(sums) / sum(counts)
     """
 
+    # its name, as in metrics.json; `sliding_bits_per_byte` and `context_gain` are of sliding windows
     metric: str
-    length: int | None
+    length: int | None  # of the items, or of the windows in which they are read; None is the whole split
+    # (N,) float64, sum of the metric over the tokens or answers of each item, in the unit of metrics.json
     sums: np.ndarray
+    # (N,) int64, number of these; 0 for an item that does not count, as where the model has no positions
     counts: np.ndarray
-    identity: str
+    identity: str  # equal for runs whose items are the same
 
     @property
     def value(self) -> float:
@@ -78,22 +74,16 @@ class ItemScores:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredRun:
-    """The scores of a run on the items of a split.
+    """The scores of a run on the items of a split."""
 
-    Args:
-        encoding: of the run, in words.
-        split: `test` or `validation`.
-        scores: by metric and length; missing where the model has positions for no item.
-        values: of the metrics of a corpus that are not means over its items (BLEU, macro F1, perplexity ...), by metric
-            and length.
-        checkpoint: SHA-256 of the checkpoint that was measured.
-    """
-
-    encoding: str
-    split: str
+    encoding: str  # of the run, in words
+    split: str  # `test` or `validation`
+    # by metric and length; missing where the model has positions for no item
     scores: Mapping[tuple[str, int | None], ItemScores]
+    # of the metrics of a corpus that are not means over its items (BLEU, macro F1, perplexity ...), by metric and
+    # length
     values: Mapping[tuple[str, int | None], float]
-    checkpoint: str = ""
+    checkpoint: str = ""  # SHA-256 of the checkpoint that was measured
 
     @property
     def lengths(self) -> set[int | None]:

@@ -41,17 +41,11 @@ CONTEXT_GAIN = "context_gain"
 
 @dataclass(frozen=True)
 class TextWindows:
-    """Windows over a text of N tokens; ValueError for a number out of its range.
+    """Windows over a text of N tokens; ValueError for a number out of its range."""
 
-    Args:
-        num_tokens: N, at least 2.
-        length: tokens T of a window, at least 1.
-        stride: tokens between the starts of windows, between 1 and T; windows of stride T do not overlap.
-    """
-
-    num_tokens: int
-    length: int
-    stride: int
+    num_tokens: int  # N, at least 2
+    length: int  # tokens T of a window, at least 1
+    stride: int  # tokens between the starts of windows, between 1 and T; windows of stride T do not overlap
 
     def __post_init__(self) -> None:
         if self.num_tokens < 2:
@@ -116,18 +110,13 @@ def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Scores of a model on each token of a text, read in windows of one kind.
+    """Scores of a model on each token of a text, read in windows of one kind."""
 
-    Args:
-        loss: (N - 1,) float32 nats of all tokens but the first; NaN if a token is not predicted, as across documents
-            that are kept apart.
-        correct: (N - 1,) bool, whether the token was the most probable one.
-        context: (N - 1,) number of tokens before it in the window; 0 if it is not predicted.
-    """
-
+    # (N - 1,) float32 nats of all tokens but the first; NaN if a token is not predicted, as across documents that are
+    # kept apart
     loss: np.ndarray
-    correct: np.ndarray
-    context: np.ndarray
+    correct: np.ndarray  # (N - 1,) bool, whether the token was the most probable one
+    context: np.ndarray  # (N - 1,) number of tokens before it in the window; 0 if it is not predicted
 
     @property
     def numbers(self) -> np.ndarray:

@@ -266,16 +266,12 @@ SPEED, MEMORY = "train_tokens_per_second", "memory"
 @with_checked_arguments
 @dataclass(frozen=True)
 class Needs:
-    """Requirements of a user.
+    """Requirements of a user."""
 
-    Args:
-        length: longest text or example that the model must handle, in the measure of the test; None is any.
-        memory: most memory in MB, of training, or if a length is given of reading it.
-        speed: least tokens per second, of training, or if a length is given of reading it.
-    """
-
+    # longest text or example that the model must handle, in the measure of the test; None is any
     length: Count | None = None
-    memory: Positive | None = None
+    memory: Positive | None = None  # most memory in MB, of training, or if a length is given of reading it
+    # least tokens per second, of training, or if a length is given of reading it
     speed: Annotated[float, Range(above=0)] | None = None
 
 

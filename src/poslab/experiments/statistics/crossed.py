@@ -37,26 +37,18 @@ class Estimate:
     at least its level, whatever the ratio of both. With Satterthwaite's degrees of freedom it is not: with 3 seeds up
     to 8% of their 95% intervals miss the mean.
 
-    Args:
-        mean: the estimate.
-        seed_variance: squared standard error from seeds.
-        seed_df: its degrees of freedom.
-        item_variance: squared standard error from items; 0 where items are unknown.
-        item_df: its degrees of freedom; infinity where items are unknown.
-        tests: number of such estimates whose intervals are to be simultaneous, by Bonferroni.
-        means: number of means of equal variance, all of whose differences are to have simultaneous intervals, by
-            Tukey; 0 are no others.
-
     Source: Banerjee, "Approximate confidence interval for linear functions of means of k populations when the
         population variances are not equal" (Sankhya 22, 1960).
     """
 
-    mean: np.ndarray
-    seed_variance: np.ndarray
-    seed_df: np.ndarray
-    item_variance: np.ndarray
-    item_df: float = math.inf
-    tests: int = 1
+    mean: np.ndarray  # the estimate
+    seed_variance: np.ndarray  # squared standard error from seeds
+    seed_df: np.ndarray  # its degrees of freedom
+    item_variance: np.ndarray  # squared standard error from items; 0 where items are unknown
+    item_df: float = math.inf  # its degrees of freedom; infinity where items are unknown
+    tests: int = 1  # number of such estimates whose intervals are to be simultaneous, by Bonferroni
+    # number of means of equal variance, all of whose differences are to have simultaneous intervals, by Tukey; 0 are no
+    # others
     means: int = 0
 
     @property

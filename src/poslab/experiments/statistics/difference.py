@@ -22,15 +22,12 @@ class Scores:
     """Values of a metric for an encoding on a case, one for each seed.
 
     ValueError if the shapes do not fit, or the means of the items are not the values.
-
-    Args:
-        values: (S,) in the metric's unit; not finite where the run diverged.
-        items: (S, I) scores of test items whose means over items are `values`; a diverged run's are not read.
-        seeds: (S,) of the runs; None where the seeds of the other encodings are the same in the same order.
     """
 
-    values: np.ndarray
+    values: np.ndarray  # (S,) in the metric's unit; not finite where the run diverged
+    # (S, I) scores of test items whose means over items are `values`; a diverged run's are not read
     items: np.ndarray | None = None
+    # (S,) of the runs; None where the seeds of the other encodings are the same in the same order
     seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -73,26 +70,18 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Difference of an encoding to another: its mean minus the other's, in the metric's unit.
+    """Difference of an encoding to another: its mean minus the other's, in the metric's unit."""
 
-    Args:
-        mean: over the pairs of seeds that finished, NaN if there are none.
-        pairs: number of pairs of seeds; if seeds are not pairs, the smaller number of seeds.
-        share_better: share of pairs in which the encoding is better; if seeds are not pairs, of all combinations.
-        paired_spread: standard deviation of the differences of pairs, NaN if seeds are not pairs.
-        unpaired_spread: standard deviation that the difference of two seeds drawn apart has.
-        estimate: interval and p-values; None with fewer than 2 seeds, unless models are given.
-        limit: largest absolute difference that the metric can have, which bounds the interval: 100 of shares.
-    """
-
-    mean: float
+    mean: float  # over the pairs of seeds that finished, NaN if there are none
     direction: Direction
-    pairs: int
+    pairs: int  # number of pairs of seeds; if seeds are not pairs, the smaller number of seeds
     paired: bool
+    # share of pairs in which the encoding is better; if seeds are not pairs, of all combinations
     share_better: float
-    paired_spread: float
-    unpaired_spread: float
-    estimate: Estimate | None
+    paired_spread: float  # standard deviation of the differences of pairs, NaN if seeds are not pairs
+    unpaired_spread: float  # standard deviation that the difference of two seeds drawn apart has
+    estimate: Estimate | None  # interval and p-values; None with fewer than 2 seeds, unless models are given
+    # largest absolute difference that the metric can have, which bounds the interval: 100 of shares
     limit: float = math.inf
 
     @property

@@ -44,15 +44,10 @@ def interval(value: float, draws: np.ndarray, tests: int = 1) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class ScalingLaw:
-    """L = E + A N^-a + B D^-b for N parameters and D tokens; the last term may be missing.
+    """L = E + A N^-a + B D^-b for N parameters and D tokens; the last term may be missing."""
 
-    Args:
-        draws: (1 + R, C) constants in the order of `CONSTANTS`: of the runs, then of resampled seeds.
-        deviations: (R,) of a seed.
-    """
-
-    draws: np.ndarray
-    deviations: np.ndarray
+    draws: np.ndarray  # (1 + R, C) constants in the order of `CONSTANTS`: of the runs, then of resampled seeds
+    deviations: np.ndarray  # (R,) of a seed
 
     def constants(self) -> dict[str, Interval]:
         return {n: interval(float(c[0]), c[1:]) for n, c in zip(CONSTANTS, self.draws.T, strict=False)}
@@ -110,17 +105,11 @@ def scaling_law(
 
 @dataclass(frozen=True)
 class Trend:
-    """Change of a difference with size.
+    """Change of a difference with size."""
 
-    Args:
-        word: `grows`, `shrinks`, `reverses`, `stays` (within the margin) or `inconclusive`.
-        slope: of the difference for ten times the parameters.
-        predicted: the difference at a further size.
-    """
-
-    word: str
-    slope: Interval
-    predicted: Interval
+    word: str  # `grows`, `shrinks`, `reverses`, `stays` (within the margin) or `inconclusive`
+    slope: Interval  # of the difference for ten times the parameters
+    predicted: Interval  # the difference at a further size
 
 
 def trend(

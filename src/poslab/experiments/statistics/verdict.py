@@ -42,26 +42,20 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """A word with its evidence.
-
-    Args:
-        difference: to the baseline; its interval is simultaneous with all other pairs' if the baseline is the best
-            one.
-        p_value: of "there is no difference", adjusted over the other encodings, or over all pairs; NaN without a test.
-        beyond_margin: whether it is better or worse by more than the margin.
-        further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80%; None if
-            there is no margin or no number of seeds is enough.
-        detectable: of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80%.
-        p_alone: the p-value without an adjustment.
-    """
+    """A word with its evidence."""
 
     word: Word
+    # to the baseline; its interval is simultaneous with all other pairs' if the baseline is the best one
     difference: Difference
+    # of "there is no difference", adjusted over the other encodings, or over all pairs; NaN without a test
     p_value: float
-    beyond_margin: bool
+    beyond_margin: bool  # whether it is better or worse by more than the margin
+    # of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80%; None if there is no margin
+    # or no number of seeds is enough
     further_seeds: int | None
+    # of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80%
     detectable: float | None = None
-    p_alone: float = math.nan
+    p_alone: float = math.nan  # the p-value without an adjustment
 
 
 @dataclass(frozen=True)
@@ -75,14 +69,11 @@ class Pool:
     It never falls below the variance of the pair: one that is more noisy than others gains nothing by them. Both are
     fixed before the runs, where Smyth estimates d_pool from the variances, of which a case has too few.
 
-    Args:
-        variance: of a run, without what its seed adds to all contestants where seeds are blocks.
-
     Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression" (2004), section 4.
     """
 
     names: frozenset[str]
-    variance: float
+    variance: float  # of a run, without what its seed adds to all contestants where seeds are blocks
     df: int
 
     def applied(self, estimate: Estimate, seeds: int, baseline_seeds: int) -> Estimate:

@@ -17,26 +17,16 @@ class NotPlainError(ValueError):
 
 @dataclass(frozen=True)
 class Form:
-    """A model as transformers loads it; ValueError for weights that are NaN.
+    """A model as transformers loads it; ValueError for weights that are NaN."""
 
-    Args:
-        model_class: its class.
-        config: its configuration.
-        weights: its weights by the names of transformers, tied ones under both names.
-        max_length: tokens of the longest text that it is for, which its tokenizer names.
-        notes: differences in use that its logits do not show, one sentence each.
-        needs_poslab: True if the class is one of `exchanged_classes`.
-        generation: its generation configuration; None is a Poslab model's.
-        rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was replaced.
-    """
-
-    model_class: Any
-    config: PretrainedConfig
-    weights: dict[str, Tensor]
-    max_length: int
-    notes: tuple[str, ...] = ()
-    needs_poslab: bool = False
-    generation: Any = None
+    model_class: Any  # its class
+    config: PretrainedConfig  # its configuration
+    weights: dict[str, Tensor]  # its weights by the names of transformers, tied ones under both names
+    max_length: int  # tokens of the longest text that it is for, which its tokenizer names
+    notes: tuple[str, ...] = ()  # differences in use that its logits do not show, one sentence each
+    needs_poslab: bool = False  # True if the class is one of `exchanged_classes`
+    generation: Any = None  # its generation configuration; None is a Poslab model's
+    # name of its rotation in transformers; None if it has none, or not as an encoding that was replaced
     rope_type: str | None = None
 
     def __post_init__(self) -> None:

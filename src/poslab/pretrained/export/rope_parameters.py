@@ -37,16 +37,11 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotation of a stack as transformers reads it.
+    """Rotation of a stack as transformers reads it."""
 
-    Args:
-        parameters: `rope_parameters` of the configuration.
-        max_length: its `max_position_embeddings`.
-        changes_in_generation: length beyond which angles change with the length of the text; None if they never do.
-    """
-
-    parameters: Parameters
-    max_length: int
+    parameters: Parameters  # `rope_parameters` of the configuration
+    max_length: int  # its `max_position_embeddings`
+    # length beyond which angles change with the length of the text; None if they never do
     changes_in_generation: int | None = None
 
     @property

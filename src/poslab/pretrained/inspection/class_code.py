@@ -32,19 +32,12 @@ ALWAYS = {
 
 @dataclass(frozen=True)
 class ClassCode:
-    """The parts of a modeling file that a model reaches.
+    """The parts of a modeling file that a model reaches."""
 
-    Args:
-        text: all of it.
-        attention: its attention modules.
-        rotation: the functions that rotate.
-        rotary: the modules that make cosines and sines.
-    """
-
-    text: str
-    attention: str
-    rotation: str
-    rotary: str
+    text: str  # all of it
+    attention: str  # its attention modules
+    rotation: str  # the functions that rotate
+    rotary: str  # the modules that make cosines and sines
 
     @property
     def has_sinks(self) -> bool:

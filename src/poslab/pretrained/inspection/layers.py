@@ -33,29 +33,17 @@ LEARNED = re.compile(r"self\.(?:position_embeddings?|embed_positions|wpe|pos\w*)
 
 @dataclass(frozen=True)
 class Layer:
-    """The positions of a layer.
+    """The positions of a layer."""
 
-    Args:
-        attention: its kind: full, sliding, chunked, linear, recurrent, ...
-        window: tokens that a token sees in a sliding window or a chunk; None without one.
-        is_latent: True for multi-head latent attention (MLA).
-        has_sinks: True if heads have a learned logit of no token; None if that is not known.
-        softcap: bound of the logits; None without one.
-        rope: its rotation; None if it does not rotate.
-        rotation: in words, why there is none: `none`, or what is unknown.
-        others: other positions, in words: learned rows, biases.
-        with_length: what changes with the length of the text or the position, in words.
-    """
-
-    attention: str
-    window: int | None = None
-    is_latent: bool = False
-    has_sinks: bool | None = False
-    softcap: float | None = None
-    rope: Rope | None = None
-    rotation: str = "none"
-    others: tuple[str, ...] = ()
-    with_length: tuple[str, ...] = ()
+    attention: str  # its kind: full, sliding, chunked, linear, recurrent, ...
+    window: int | None = None  # tokens that a token sees in a sliding window or a chunk; None without one
+    is_latent: bool = False  # True for multi-head latent attention (MLA)
+    has_sinks: bool | None = False  # True if heads have a learned logit of no token; None if that is not known
+    softcap: float | None = None  # bound of the logits; None without one
+    rope: Rope | None = None  # its rotation; None if it does not rotate
+    rotation: str = "none"  # in words, why there is none: `none`, or what is unknown
+    others: tuple[str, ...] = ()  # other positions, in words: learned rows, biases
+    with_length: tuple[str, ...] = ()  # what changes with the length of the text or the position, in words
 
 
 def layers_of(description: Description) -> list[Layer]:

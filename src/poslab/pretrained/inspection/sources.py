@@ -26,23 +26,15 @@ MAX_CONFIG = 10_000_000
 
 @dataclass(frozen=True)
 class Description:
-    """A description of the positions of a model.
+    """A description of the positions of a model."""
 
-    Args:
-        name: its class, or its architecture in llama.cpp.
-        origin: where that is written.
-        written: what the file contains, about the language model; empty for the defaults of a class.
-        config: the same with the defaults of its class, as attributes.
-        code: what the source of the class says; None where there is no class.
-        tensors: names of the tensors of a GGUF file.
-    """
-
-    name: str
-    origin: str
+    name: str  # its class, or its architecture in llama.cpp
+    origin: str  # where that is written
+    # what the file contains, about the language model; empty for the defaults of a class
     written: Mapping[str, Any]
-    config: Any
-    code: ClassCode | None = None
-    tensors: frozenset[str] = frozenset()
+    config: Any  # the same with the defaults of its class, as attributes
+    code: ClassCode | None = None  # what the source of the class says; None where there is no class
+    tensors: frozenset[str] = frozenset()  # names of the tensors of a GGUF file
 
     def get(self, key: str, default: Any = None, layer: int | None = None) -> Any:
         """Return a value of the configuration, of a layer where layers differ."""

@@ -34,23 +34,14 @@ def number(values: Mapping[str, Any], key: str, default: float | None = None) ->
 
 @dataclass(frozen=True)
 class Rope:
-    """The rotation of a layer.
+    """The rotation of a layer."""
 
-    Args:
-        block: its complete `rope_parameters`.
-        head_dim: channels of a head.
-        first: first channel that rotates, above 0 in latent attention.
-        rotary_dim: r, some of which may have the frequency 0.
-        pairing: `half-split` or `interleaved`; None if it is not known.
-        max_length: `max_position_embeddings`.
-    """
-
-    block: Mapping[str, Any]
-    head_dim: int
-    first: int
-    rotary_dim: int
-    pairing: str | None
-    max_length: int
+    block: Mapping[str, Any]  # its complete `rope_parameters`
+    head_dim: int  # channels of a head
+    first: int  # first channel that rotates, above 0 in latent attention
+    rotary_dim: int  # r, some of which may have the frequency 0
+    pairing: str | None  # `half-split` or `interleaved`; None if it is not known
+    max_length: int  # `max_position_embeddings`
 
     @property
     def type(self) -> str:
