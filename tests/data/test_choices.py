@@ -46,7 +46,9 @@ def class_of(path: Path) -> type:
 
 
 CLASSES = {path.stem: class_of(path) for path in FILES if not path.stem.startswith("_")}
-PRESETS = {path.stem for path in FILES if "_target_" not in keys(path)}
+PRESETS = {
+    path.stem for path in FILES if "_target_" not in keys(path) or any("_target_" in keys(base) for base in bases(path))
+}
 """Choices that begin with another one, and say what it is to read."""
 
 

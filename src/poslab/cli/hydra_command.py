@@ -96,7 +96,7 @@ def command(
             config = resolved(composed)
             for key, part in whole.items():
                 if isinstance(part, DictConfig) and key in config and not isinstance(config[str(key)], dict):
-                    example = f"{key}.{next(iter(part))}"
+                    example = f"{key}.{next(map(str, part))}"
                     raise ValueError(f"{key} must have keys such as {example}, got {config[str(key)]}")
             main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
         except BaseException as error:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.retrieval import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.model import Pooling, pooled
 from poslab.runs.recipe import Recipe
@@ -95,7 +94,9 @@ def passkey_texts(
         start = np.random.default_rng([seed, key])
         if room < 0:
             raise ValueError(f"lengths must be at least {length - room} tokens for a pass key, got {length}")
-        texts.append(framed(tokenizer, insert_needles(stretch(filler, room, start), [(depth, needle)])))
+        first, end = int(start.integers(len(filler))), round(depth * room)
+        sentences = filler.take(np.arange(first, first + room), mode="wrap")
+        texts.append(framed(tokenizer, np.concatenate([sentences[:end], needle, sentences[end:]])))
         questions.append(framed(tokenizer, tokenizer.encode(f"What is the pass key for {person}?")))
     return questions, texts
 

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from poslab.evaluation.benchmarks.forms import BABILONG, HAVE_DEPTH, MRCR, TASKS, form_items, mrcr_score
+from poslab.data.retrieval_prompts import BABILONG, HAVE_DEPTH, MRCR, TASKS, answer_text
+from poslab.evaluation.benchmarks.forms import form_items, mrcr_score
 from poslab.evaluation.benchmarks.prompts import only_needles, without_needles
 
 LENGTH = 6000
@@ -55,16 +56,42 @@ def solve_story(text):
     return history.get(re.fullmatch(r"Where is (?:the )?(\w+)\?", question)[1], [None])[-1]
 
 
-def solve(task, text):
-    return (solve_json if task == "json_kv" else solve_conversation if task in MRCR else solve_story)(text)
+def solve_key(text):
+    """Return the pass key; None without one."""
+    return next(iter(re.findall(r"The pass key is (\d+)\. Remember it\.", text)), None)
+
+
+def solve_recall(text):
+    """Return the number of the last thing of a prompt of mqar, from the sentence before; None without one."""
+    statements, _, name = text.rpartition("The number of ")
+    return next(iter(re.findall(rf"The number of {name} (\d+)\.", statements)), None)
+
+
+def solve_variables(text):
+    """Return the variables of a value, in the order in which they come to it."""
+    value = re.search(r"have the value (\d+)\?", text)[1]
+    values = {}
+    for name, source in re.findall(r"VAR (\w+) = (?:VAR )?(\w+)\.", text):
+        values[name] = values.get(source, source)
+    return [name for name in values if values[name] == value]
+
+
+SOLVERS = {"passkey": solve_key, "mqar": solve_recall, "variables": solve_variables, "json_kv": solve_json}
+SOLVERS |= dict.fromkeys(MRCR, solve_conversation) | dict.fromkeys(BABILONG, solve_story)
+
+
+def solve(task, text, prefix):
+    """Return the outputs that a prompt determines."""
+    answer = SOLVERS[task](f"{text} {prefix}" if task == "mqar" else text)
+    return answer if isinstance(answer, list) else [answer]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_prompt_has_one_answer_which_its_needles_alone_decide(task):
     for item in form_items(task, of_words, LENGTH, 20):
-        assert [solve(task, item["input"])] == item["outputs"]
-        assert [solve(task, only_needles(item))] == item["outputs"]
-        assert solve(task, without_needles(item)) not in item["outputs"]
+        assert solve(task, item["input"], item["gen_prefix"]) == item["outputs"]
+        assert solve(task, only_needles(item), item["gen_prefix"]) == item["outputs"]
+        assert not {*solve(task, without_needles(item), item["gen_prefix"])} & {*item["outputs"]}
         assert all(item["input"].count(needle) == 1 for needle in item["needles"])
         assert 1 <= len(item["distractors"]) <= 3
         assert not any(wrong == item["outputs"] for wrong in item["distractors"])
@@ -75,10 +102,12 @@ def test_a_prompt_has_one_answer_which_its_needles_alone_decide(task):
 def test_prompts_fill_the_length_and_leave_room_for_the_longest_answer(task, tokenizer):
     for item in form_items(task, tokenizer, LENGTH, 5):
         prompt = len(tokenizer(f"{item['input']} {item['gen_prefix']}").input_ids)
-        longest = max(len(tokenizer(f" {answer}").input_ids) for (answer,) in [item["outputs"], *item["distractors"]])
+        answers = [answer_text(task, outputs) for outputs in (item["outputs"], *item["distractors"])]
+        longest = max(len(tokenizer(answer).input_ids) for answer in answers)
         assert prompt + longest == item["length"] <= item["max_length"] == LENGTH
         piece = max(item["input"][slice(*item["hay"])].split("User:" if task in MRCR else "\n"), key=len)
-        assert item["length"] > LENGTH - (200 if task in BABILONG else 2 * len(tokenizer(piece).input_ids))
+        of_sentences = (*BABILONG, "passkey", "mqar", "variables")
+        assert item["length"] > LENGTH - (200 if task in of_sentences else 2 * len(tokenizer(piece).input_ids))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -106,7 +135,7 @@ def test_a_depth_is_the_share_of_the_hay_before_the_needle(task):
         start, end = item["hay"]
         before, _, after = item["input"][start:end].partition(item["outputs"][0][10 if task in MRCR else 0 :])
         assert len(before) / (len(before) + len(after)) == pytest.approx(depth, abs=0.03)
-        assert [solve(task, item["input"])] == item["outputs"]
+        assert solve(task, item["input"], item["gen_prefix"]) == item["outputs"]
 
 
 @pytest.mark.parametrize(("task", "count"), [(task, int(task[-1])) for task in (*MRCR, *BABILONG)])

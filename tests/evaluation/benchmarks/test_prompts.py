@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from poslab.data.retrieval_prompts import Prompt
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.evaluation.benchmarks import prompts
-from poslab.evaluation.benchmarks.fitting import Prompt, as_item
+from poslab.evaluation.benchmarks.fitting import as_item
 from poslab.evaluation.benchmarks.prompts import GROUPS, TASKS, items, only_needles, without_needles
 
 LENGTH = 500

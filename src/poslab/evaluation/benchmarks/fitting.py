@@ -1,50 +1,24 @@
-"""Prompts with the evidence for their answer, and the items of a benchmark that are made of them."""
+"""Items of a benchmark, made of prompts with the evidence for their answer."""
 
 from __future__ import annotations
 
 import random
-import re
 import string
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from poslab.arguments import with_checked_arguments
+from poslab.data.retrieval_prompts import Prompt
 from poslab.data.text_files import read
 from poslab.io.files import files_of, patterns_of, require_content
 
 MAX_DISTRACTORS = 3
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 class TooShortError(ValueError):
     """No prompt of a task fits the length."""
-
-
-class Prompt(NamedTuple):
-    """A prompt, and what its answer is read from.
-
-    Attributes:
-        text: the prompt without the beginning of its answer.
-        prefix: that beginning.
-        outputs: what the answer must contain, or alternatives in questions on documents.
-        hay: from and to which character of the text there is hay, needles included.
-        needles: the parts of the hay that determine the answer, in their order; none where all of it does.
-        others: values of the prompt with the form of an output, right ones included.
-    """
-
-    text: str
-    prefix: str
-    outputs: list[str]
-    hay: tuple[int, int] = (0, 0)
-    needles: Sequence[str] = ()
-    others: Sequence[str] | None = None
-
-    @property
-    def written(self) -> str:
-        """The prompt up to where a model goes on."""
-        return f"{self.text} {self.prefix}"
 
 
 @with_checked_arguments
@@ -94,18 +68,6 @@ def _like(value: str, draws: random.Random) -> str:
     if "-" in value:
         return str(uuid.UUID(int=draws.getrandbits(128), version=4))
     return "".join(draws.choices(string.ascii_uppercase, k=len(value)))
-
-
-def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """Return the largest size from `low` to `high` that fits, by bisection; `low` if none does."""
-    most = low
-    while low <= high:
-        size = (low + high) // 2
-        if fits(size):
-            most, low = size, size + 1
-        else:
-            high = size - 1
-    return most
 
 
 def text_of(files: str | Sequence[str]) -> str:

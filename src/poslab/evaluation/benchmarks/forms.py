@@ -1,68 +1,22 @@
-"""Tasks in the form of published benchmarks, with our words and rules: JSON look-up, MRCR, and BABILong.
-
-json_kv asks for a value of a JSON object of UUIDs (Liu et al. 2023, arXiv 2307.03172). mrcr_2, mrcr_4 and mrcr_8 ask
-for one of 2, 4 or 8 answers to the same request in a conversation (Vodrahalli et al. 2024, arXiv 2409.12640, and
-OpenAI's MRCR). babilong_qa1, qa2 and qa3 hide one, two or three supporting facts of bAbI (Weston et al. 2015, arXiv
-1502.05698) in a text (Kuratov et al. 2024, arXiv 2406.10149).
-"""
+"""Items of the tasks whose prompts Poslab makes by rule, and the score of MRCR."""
 
 from __future__ import annotations
 
 import random
-import re
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import SequenceMatcher
-from itertools import chain, cycle, islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from poslab.evaluation.benchmarks.fitting import (
-    SENTENCE_END,
-    Prompt,
-    TooShortError,
-    as_item,
+from poslab.data.retrieval_prompts import (
+    BABILONG,
+    CODE_LENGTH,
+    FORMS,
+    answer_text,
+    builder,
     largest_that_fits,
+    sentences_of,
 )
-
-MRCR = ("mrcr_2", "mrcr_4", "mrcr_8")
-BABILONG = ("babilong_qa1", "babilong_qa2", "babilong_qa3")
-TASKS = ("json_kv", *MRCR, *BABILONG)
-HAVE_DEPTH = ("json_kv", *MRCR)
-FORMS = {"json_kv": "lost-in-the-middle form"} | dict.fromkeys(MRCR, "MRCR form, own verses")
-
-ADJECTIVES = ("brave", "clever", "distant", "gentle", "golden", "hollow", "patient", "quiet", "restless", "silver")
-TOPICS = ("comets", "ferns", "foxes", "lanterns", "otters", "penguins", "rivers", "robots", "sailors", "violins")
-THINGS = ("clouds", "doors", "echoes", "feathers", "letters", "pebbles", "shadows", "songs", "towers", "winds")
-VERBS = ("dance", "drift", "fade", "gather", "linger", "listen", "rest", "return", "shine", "wander")
-WHERE = (
-    "above the sea",
-    "after the rain",
-    "along the wall",
-    "behind the hill",
-    "beneath the moon",
-    "between the trees",
-)
-KINDS = ("letter", "poem", "riddle", "song", "speech", "story")
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
-CODE_LENGTH = 10
-"""Characters of the code at the beginning of an answer of MRCR."""
-
-PEOPLE = ("Daniel", "John", "Mary", "Sandra")
-PLACES = ("bathroom", "bedroom", "garden", "hallway", "kitchen", "office")
-OBJECTS = ("apple", "football", "milk")
-WORDS = {
-    "move": ("went to", "moved to", "journeyed to", "travelled to"),
-    "get": ("picked up", "got", "took", "grabbed"),
-    "drop": ("put down", "dropped", "left", "discarded"),
-}
-NUM_FACTS = dict(zip(BABILONG, (8, 14, 24), strict=True))
-MAX_WORDS = 40
-"""Words in your text after which a longer sentence is cut."""
-
-Build = Callable[[int], Prompt]
-"""Makes a prompt with this many sentences, pairs or turns of hay."""
-Hay = Callable[[int], list[str]]
-"""Returns the first pieces of endless hay."""
+from poslab.evaluation.benchmarks.fitting import TooShortError, as_item
 
 
 def form_items(
@@ -79,28 +33,22 @@ def form_items(
 
     Args:
         text: in which the tasks `BABILONG` hide their facts; None is sentences made by rule.
-        depth: of the needle in tasks of `HAVE_DEPTH`; in MRCR it decides which of the answers is asked for, too.
+        depth: as of `builder`.
 
     Raises:
         ValueError: for a short length, with the least length in the message.
     """
-    sentences = _sentences(text) if text is not None and task in BABILONG else []
+    sentences = sentences_of(text) if text is not None and task in BABILONG else []
     form = FORMS.get(task, f"BABILong form, own facts and {'text' if sentences else 'noise'}")
 
     def item_of(index: int) -> dict[str, Any]:
-        draws = random.Random(f"{task} {seed} {index}")
-        if task == "json_kv":
-            build = _json_pairs(draws, depth)
-        elif task in MRCR:
-            build = _conversation(draws, int(task.removeprefix("mrcr_")), depth)
-        else:
-            build = _facts(draws, task, sentences)
+        build = builder(task, random.Random(f"{task} {seed} {index}"), depth, sentences)
 
         def item(size: int) -> dict[str, Any]:
             prompt = build(size)
             item = as_item(index, prompt, 0, length, form, seed, 0)
-            texts = prompt.written, *(f" {answer}" for (answer,) in [item["outputs"], *item["distractors"]])
-            prompt_length, *answer_lengths = (len(tokenizer(text).input_ids) for text in texts)
+            answers = [answer_text(task, outputs) for outputs in (item["outputs"], *item["distractors"])]
+            prompt_length, *answer_lengths = (len(tokenizer(text).input_ids) for text in (prompt.written, *answers))
             longest = max(answer_lengths)
             return item | {"length": prompt_length + longest, "max_new_tokens": longest}
 
@@ -125,211 +73,3 @@ def mrcr_score(answer: str, expected: str) -> float:
     if not answer.startswith(code):
         return 0.0
     return SequenceMatcher(None, answer.removeprefix(code), expected.removeprefix(code)).ratio()
-
-
-def _endless(make: Callable[[], str]) -> Hay:
-    made: list[str] = []
-
-    def first(size: int) -> list[str]:
-        made.extend(make() for _ in range(size - len(made)))
-        return made[:size]
-
-    return first
-
-
-def _inserted(hay: list[str], needles: Sequence[tuple[float, str]]) -> list[str]:
-    """Return hay with needles inserted after this share of it, in their order."""
-    pieces, taken = [], 0
-    for depth, needle in needles:
-        end = round(depth * len(hay))
-        pieces += [*hay[taken:end], needle]
-        taken = end
-    return pieces + hay[taken:]
-
-
-def _prompt(head: str, hay: str, tail: str, **others: Any) -> Prompt:
-    return Prompt(head + hay + tail, hay=(len(head), len(head) + len(hay)), **others)
-
-
-def _json_pairs(draws: random.Random, depth: float | None) -> Build:
-    def random_uuid() -> str:
-        return str(uuid.UUID(int=draws.getrandbits(128), version=4))
-
-    def pair() -> str:
-        return f'"{random_uuid()}": "{random_uuid()}"'
-
-    depth = draws.random() if depth is None else depth
-    needle = pair()
-    key, value = needle.strip('"').split('": "')
-    hay = _endless(pair)
-
-    def build(size: int) -> Prompt:
-        pairs = _inserted(hay(size), [(depth, needle)])
-        is_last = pairs[-1] == needle
-        return _prompt(
-            "Below is a JSON object. Memorize it. I will ask for the value of one key afterwards.\n\n{",
-            ",\n ".join(pairs),
-            f'}}\n\nWhat is the value of the key "{key}" in the JSON object?',
-            prefix=f'The value of the key "{key}" is',
-            outputs=[value],
-            needles=[f",\n {needle}" if is_last else f"{needle},"],
-            others=[line.split('"')[3] for line in pairs],
-        )
-
-    return build
-
-
-def _conversation(draws: random.Random, num_needles: int, depth: float | None) -> Build:
-    def verse(topic: str) -> str:
-        subjects = (topic, *draws.choices(THINGS, k=3))
-        lines = [[draws.choice(ADJECTIVES), name, draws.choice(VERBS), draws.choice(WHERE)] for name in subjects]
-        return "\n".join(" ".join(line).capitalize() for line in lines)
-
-    def turn(kind: str, topic: str, verse: str) -> str:
-        return f"User: Write a {kind} about {topic}.\nAssistant: {verse}"
-
-    asked, *others = draws.sample([(kind, topic) for kind in KINDS for topic in TOPICS], len(KINDS) * len(TOPICS))
-
-    def other_turn() -> str:
-        kind, topic = draws.choice(others)
-        return turn(kind, topic, verse(topic))
-
-    kind, topic = asked
-    verses = [verse(topic) for _ in range(num_needles)]
-    number = draws.randrange(num_needles) if depth is None else round(depth * (num_needles - 1))
-    depth = draws.random() if depth is None else depth
-    earlier = sorted(depth * draws.random() for _ in range(number))
-    later = sorted(depth + (1 - depth) * draws.random() for _ in range(num_needles - number - 1))
-    needles = [(at, turn(kind, topic, verse)) for at, verse in zip([*earlier, depth, *later], verses, strict=True)]
-    code = "".join(draws.choices("bcdfghjkmnpqrstvwxz23456789", k=CODE_LENGTH))
-    answers = [code + verse for verse in verses]
-    hay = _endless(other_turn)
-
-    def build(size: int) -> Prompt:
-        return _prompt(
-            "Below is a conversation of a user and an assistant. Its last request is about an earlier answer.\n\n",
-            "\n\n".join(_inserted(hay(size), needles)),
-            f"\n\nUser: Prepend {code} to the {ORDINALS[number]} {kind} about {topic}. Write nothing else.\nAssistant:",
-            prefix="Here it is:",
-            outputs=[answers[number]],
-            needles=[needle for _, needle in needles],
-            others=answers,
-        )
-
-    return build
-
-
-class Event(NamedTuple):
-    """A person moves to a place, gets an object or drops it."""
-
-    person: str
-    kind: str
-    name: str
-
-
-def _facts(draws: random.Random, task: str, text: list[str]) -> Build:
-    num_supports = BABILONG.index(task) + 1
-    while True:  # most stories have an answer
-        story = _story(draws, NUM_FACTS[task], has_objects=num_supports > 1)
-        target = draws.choice(PEOPLE if num_supports == 1 else OBJECTS)
-        visits = _visits(story, target)
-        answer, supports = _answer(visits, num_supports)
-        rest = [event for i, event in enumerate(story) if i not in supports]
-        if answer and len(supports) == num_supports and _answer(_visits(rest, target), num_supports)[0] != answer:
-            break
-    sentences: list[str] = []
-    for person, kind, name in story:
-        choices = [f"{person} {words} the {name}." for words in WORDS[kind]]
-        sentences.append(draws.choice([sentence for sentence in choices if sentence not in sentences]))
-    needles = list(zip(sorted(draws.random() for _ in story), sentences, strict=True))
-    name = target if num_supports == 1 else f"the {target}"
-    question, prefix = f"Where is {name}?", f"{name[0].upper()}{name[1:]} is in the"
-    last = visits[-1][0] if num_supports == 3 else None
-    if last:
-        question, prefix = f"Where was {name} before it was in the {last}?", f"Before the {last}, {name} was in the"
-    if text:
-        pieces = islice(cycle(text), draws.randrange(len(text)), None)
-        hay = _endless(lambda: next(pieces))
-    else:
-        hay = _endless(lambda: f"The {' '.join(map(draws.choice, (ADJECTIVES, THINGS, VERBS, WHERE)))}.")
-
-    def build(size: int) -> Prompt:
-        return _prompt(
-            "Facts about people are hidden in the text below. Memorize them. I will ask about them afterwards. "
-            "People take along what they carry.\n\n",
-            " ".join(_inserted(hay(size), needles)),
-            f"\n\n{question}",
-            prefix=prefix,
-            outputs=[answer],
-            needles=[sentences[i] for i in supports],
-            others=[event.name for event in story if event.kind == "move" and event.name != last],
-        )
-
-    return build
-
-
-def _story(draws: random.Random, num_events: int, has_objects: bool) -> list[Event]:
-    """Return events of which each is possible after those before it."""
-    story: list[Event] = []
-    place: dict[str, str] = {}
-    """Of people, and of objects that lie somewhere."""
-    carrier: dict[str, str] = {}
-    while len(story) < num_events:
-        person = draws.choice(PEOPLE)
-        here = place.get(person)
-        events = [Event(person, "move", draws.choice([name for name in PLACES if name != here]))]
-        for name in OBJECTS if has_objects and here else ():
-            if carrier.get(name) == person:
-                events.append(Event(person, "drop", name))
-            elif name not in carrier and place.get(name, here) == here:
-                events.append(Event(person, "get", name))
-        event = draws.choice(events)
-        if story.count(event) == len(WORDS[event.kind]):  # each sentence is written once
-            continue
-        story.append(event)
-        if event.kind == "move":
-            place[person] = event.name
-        elif event.kind == "get":
-            carrier[event.name] = person
-        else:
-            place[event.name] = place[carrier.pop(event.name)]
-    return story
-
-
-def _visits(story: Sequence[Event], target: str) -> list[tuple[str | None, list[int]]]:
-    """Return the places of a person or an object one after another, each with the numbers of the events that say so."""
-    visits: list[tuple[str | None, list[int]]] = []
-    place: dict[str, tuple[str, int]] = {}
-    carrier, got = target, -1
-    for i, (person, kind, name) in enumerate(story):
-        if kind == "move":
-            place[person] = name, i
-            if person == carrier:
-                visits.append((name, [i] if got < 0 else [got, i]))
-        elif name == target and kind == "drop":
-            carrier = ""
-        elif name == target:
-            carrier, got = person, i
-            here, moved = place.get(person, (None, i))
-            if not visits or visits[-1][0] != here:
-                visits.append((here, sorted({moved, i})))
-    return visits
-
-
-def _answer(visits: Sequence[tuple[str | None, list[int]]], num_supports: int) -> tuple[str | None, list[int]]:
-    """Return where something is, or where it was before (three supports); None where that is not one place."""
-    places = [place for place, _ in visits]
-    if num_supports < 3:
-        return visits[-1] if visits else (None, [])
-    if len(visits) < 2 or places[-1] in places[:-1]:
-        return None, []
-    return places[-2], sorted({*chain(*(supports for _, supports in visits[-2:]))})
-
-
-def _sentences(text: str) -> list[str]:
-    """Return the sentences of a text, those with a person's name excepted, and long ones in parts."""
-    people = re.compile(rf"\b({'|'.join(PEOPLE)})\b")
-    sentences = [s.split() for s in SENTENCE_END.split(" ".join(text.split())) if not people.search(s)]
-    if not sentences:
-        raise ValueError(f"files must contain sentences without the names {', '.join(PEOPLE)}")
-    return [" ".join(s[i : i + MAX_WORDS]) for s in sentences for i in range(0, len(s), MAX_WORDS)]

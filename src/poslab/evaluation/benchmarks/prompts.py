@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from poslab.data import retrieval_prompts
 from poslab.data.cache import fingerprint, new_folder, verify_or_discard
 from poslab.data.source import default_cache, require_choice
 from poslab.data.tokenizers import FILE_NAME, Tokenizer
@@ -28,11 +29,11 @@ GROUPS = {
     "ruler": tuple(task for task in ruler.TASKS if task not in (*ruler.NEED_TEXT, *ruler.NEED_ANSWERS)),
     "ruler_text": ruler.NEED_TEXT,
     "ruler_qa": ruler.NEED_ANSWERS,
-    "retrieval": forms.TASKS,
+    "retrieval": retrieval_prompts.TASKS,
 }
 """Tasks of RULER that need no data, your own text, or your own questions, and tasks that need no package."""
 TASKS = tuple(chain(*GROUPS.values()))
-HAVE_DEPTH = (*ruler.HAVE_DEPTH, *forms.HAVE_DEPTH)
+HAVE_DEPTH = (*ruler.HAVE_DEPTH, *retrieval_prompts.HAVE_DEPTH)
 """Tasks in which one needle is to be found, which a depth can place."""
 MAX_BYTES = 2**30
 """Size of the largest file of items that is kept."""
@@ -95,10 +96,10 @@ def items(
     if depth is not None and task not in HAVE_DEPTH:
         raise ValueError(f"depth must be null for task={task}; it is for {', '.join(HAVE_DEPTH)}")
     tokenizer = called(tokenizer)
-    text = text if task in (*ruler.NEED_TEXT, *forms.BABILONG) else None
+    text = text if task in (*ruler.NEED_TEXT, *retrieval_prompts.BABILONG) else None
 
     def make() -> list[dict[str, Any]]:
-        if task in forms.TASKS:
+        if task in retrieval_prompts.TASKS:
             return forms.form_items(task, tokenizer, length, count, seed, text=text, depth=depth)
         return ruler.ruler_items(task, tokenizer, length, count, seed, text=text, answers=answers, depth=depth)
 
@@ -106,7 +107,7 @@ def items(
     if serialised is None:
         return make()
     paths = files_of("answers", patterns_of("answers", answers)) if answers and task in ruler.NEED_ANSWERS else []
-    code = [Path(str(module.__file__)) for module in (fitting, forms, ruler)]
+    code = [Path(str(module.__file__)) for module in (retrieval_prompts, fitting, forms, ruler)]
     settings = [task, serialised, length, count, seed, depth, text, list(map(_version, LIBRARIES))]
     sizes = [path.stat().st_size for path in paths]
     folder = default_cache() / f"prompts-{task}-{fingerprint((*code, *paths), settings, sizes)[:20]}"

@@ -19,13 +19,8 @@ from typing import Any
 import numpy as np
 
 from poslab.configuration.command_line import pip_install
-from poslab.evaluation.benchmarks.fitting import (
-    SENTENCE_END,
-    Prompt,
-    TooShortError,
-    as_item,
-    largest_that_fits,
-)
+from poslab.data.retrieval_prompts import SENTENCE_END, Prompt, largest_that_fits
+from poslab.evaluation.benchmarks.fitting import TooShortError, as_item
 from poslab.io.files import NotInstalledError
 
 NEEDLES: dict[str, dict[str, Any]] = {

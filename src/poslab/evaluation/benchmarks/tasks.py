@@ -23,7 +23,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.ruler.common_utils import postprocess_pred, string_match_all, string_match_part
 
 from poslab.arguments import nearest
-from poslab.evaluation.benchmarks.forms import MRCR, mrcr_score
+from poslab.data.retrieval_prompts import MRCR, answer_text
+from poslab.evaluation.benchmarks.forms import mrcr_score
 from poslab.evaluation.benchmarks.ruler import NEED_ANSWERS
 from poslab.evaluation.settings import StepRunner
 
@@ -228,9 +229,8 @@ class PromptTask(Benchmark):
     def _forced_metrics(self, lm: Any) -> Iterator[ItemMetric]:
         from poslab.evaluation.benchmarks.prompts import only_needles, without_needles
 
-        between = " " if self.name == "vt" else ", "
-        answers = [f" {between.join(item['outputs'])}" for item in self.items]
-        others = [[f" {between.join(outputs)}" for outputs in item["distractors"]] for item in self.items]
+        answers = [answer_text(self.name, item["outputs"]) for item in self.items]
+        others = [[answer_text(self.name, outputs) for outputs in item["distractors"]] for item in self.items]
         texts = {
             "whole": [item["input"] for item in self.items],
             "without": [without_needles(item) for item in self.items],
