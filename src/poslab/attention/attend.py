@@ -173,10 +173,8 @@ def rotate_qk(
 ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
-    Arguments as in `attend`, with the tables of `tables_of_layer`.
-
-    Raises:
-        ValueError: for a temperature of another number of heads.
+    Arguments as in `attend`, with the tables of `tables_of_layer`. ValueError for a temperature of another number of
+    heads.
     """
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:

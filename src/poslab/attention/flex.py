@@ -38,7 +38,8 @@ def attend_by_flex(
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
-    The kernel sums the gradient of a bias by atomic additions, in an order that changes from run to run.
+    The kernel sums the gradient of a bias by atomic additions, in an order that changes from run to run. ValueError for
+    gradients on a CPU, where it has none.
 
     Args:
         q_BHTD, k_BGSD, v_BGSD: queries, keys and values of one dtype; G divides H.
@@ -47,9 +48,6 @@ def attend_by_flex(
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
         sinks_H: logit of the sink of each query head; None for none.
-
-    Raises:
-        ValueError: for gradients on a CPU, where it has none.
     """
     num_queries, num_keys = q_BHTD.shape[2], k_BGSD.shape[2]
     more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK

@@ -59,8 +59,7 @@ def gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values and bias, as `distance_gradients.gradients` does.
 
-    Raises:
-        IndexError: as of `attend`.
+    IndexError as of `attend`.
     """
     _check_places(bias_HN, of_rows)
     operands = map(_by_even_rows, (gradient_BHTD, q_BHTD, k_BGSD, v_BGSD))

@@ -27,10 +27,7 @@ def for_one_batch(
 ) -> tuple[Tensor, Tensor, Tensor, Visibility, Tensor | None]:
     """Return queries, keys, values, visibility and state as rows of one batch, repeating tensors with one row.
 
-    Arguments as in `attend`.
-
-    Raises:
-        ValueError: if they do not fit together.
+    Arguments as in `attend`. ValueError if they do not fit together.
     """
     check_heads(q_BHTD, k_BGSD, v_BGSD)
     check_sizes(encoding.sizes, q_BHTD.shape[1], k_BGSD.shape[1], q_BHTD.shape[-1])
@@ -72,8 +69,7 @@ def for_one_batch(
 def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.device) -> int:
     """Return the rows of an encoding's tables; tables without `expected_shape` fit any queries and keys.
 
-    Raises:
-        ValueError: if they were made for other queries or keys.
+    ValueError if they were made for other queries or keys.
     """
     expected_shape: TableShape | None = getattr(tables, "expected_shape", None)
     if expected_shape is None:

@@ -68,8 +68,7 @@ class BiasTable:
     def for_heads(self, num_heads: Count) -> Tensor:
         """Return the values for H heads, (H, T + S - 1); one head represents all.
 
-        Raises:
-            ValueError: for a bias with another number of heads.
+        ValueError for a bias with another number of heads.
         """
         require_heads("bias", len(self.values), num_heads)
         return self.values.expand(num_heads, -1)

@@ -50,14 +50,13 @@ class Places:
     def of_grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Places:
         """Return the places of grids that are one after another in storage, each row after row.
 
+        ValueError if there are other numbers of axes than names or largest sizes.
+
         Args:
             sizes: (G, A) or (B, G, A) integers of at least 1; grids past the last one of a row have sizes of 0.
             length: number of tokens T; tokens past the last grid, which are padding, are where its last token is.
             largest: as above.
             axes: names; None is the usual ones (`AXES`).
-
-        Raises:
-            ValueError: if there are other numbers of axes than names or largest sizes.
         """
         num_axes = sizes.shape[-1]
         names = tuple(AXES.get(num_axes, ()) if axes is None else axes)
@@ -164,11 +163,7 @@ class Places:
         return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, end, stop)
 
     def followed_by(self, later: Places) -> Places:
-        """Return these places and then the later ones.
-
-        Raises:
-            ValueError: if the two are on other axes.
-        """
+        """Return these places and then the later ones; ValueError if the two are on other axes."""
         if self.axes != later.axes:
             raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
         end, without_position = later.end, None

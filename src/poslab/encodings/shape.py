@@ -78,13 +78,12 @@ class StackShape:
     def fill(self, factory: Callable[..., T], key: str = "encoding") -> T:
         """Call a factory with its arguments that are fields of the shape, or `shape`, and return the result.
 
+        ValueError for an instance instead of its class, and for a partial that binds one of these arguments to another
+        value than the stack's, or a name that the factory does not have.
+
         Args:
             factory: a class or function, or a partial of one.
             key: name of the factory in messages.
-
-        Raises:
-            ValueError: for an instance instead of its class, and for a partial that binds one of these arguments to
-                another value than the stack's, or a name that the factory does not have.
         """
         if isinstance(factory, nn.Module):
             raise ValueError(f"{key} must be a class or a partial of one, got the instance {factory}")

@@ -25,18 +25,13 @@ class Adaptation(CheckedArguments):
     """
 
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
-        """Return the parameters that learn, and add those that the model lacks.
-
-        Raises:
-            ValueError: if the model has none.
-        """
+        """Return the parameters that learn, and add those that the model lacks; ValueError if the model has none."""
         raise NotImplementedError
 
     def apply(self, model: Model) -> None:
         """Freeze the weights of a model that do not learn, after the weights that it starts from have been loaded.
 
-        Raises:
-            ValueError: if the model has nothing to learn under this choice.
+        ValueError if the model has nothing to learn under this choice.
         """
         output = () if model.task_output is None else model.task_output.parameters()
         learning = {id(parameter) for parameter in (*self.learning(model), *output)}

@@ -254,11 +254,7 @@ class ModelRecipe:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Capabilities of the model.
-
-        Raises:
-            ValueError: as `Model.capabilities_with` does.
-        """
+        """Capabilities of the model; ValueError as `Model.capabilities_with` does."""
         return self.kind.capabilities_with(**self.make.keywords)
 
     @property

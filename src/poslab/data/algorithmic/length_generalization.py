@@ -122,12 +122,7 @@ class Reverse(Copy):
         w7 w0 w98  ->  w98 w0 w7
 
     `length` is the number of input words, at least 1, and of output words. The paper's text is "Reverse: Q 0 !" and,
-    after a separator, "! 0 Q"; its words are characters and others that are tokens of T5.
-
-    Args:
-        num_words: different words, at least 2 (paper: 100).
-
-    Source: Kazemnejad et al. 2023, table 1; in the authors' code, `multi_char`.
+    after a separator, "! 0 Q". All else is as in `Copy`; in the authors' code, `multi_char`.
     """
 
     steps = (-1,)

@@ -227,7 +227,7 @@ def _print(results: Results, console: Console, lead: Section, table: pd.DataFram
 def print_table(console: Console, title: str, table: pd.DataFrame) -> None:
     """Print a table, as several with fewer columns each if the terminal is too narrow.
 
-    Each of them begins with the columns that distinguish the rows: as many as that takes, or the first one.
+    Each of them starts with the columns that distinguish the rows: as many as that takes, or the first one.
     """
     names = list(table.columns)
     distinct = (n for n in range(1, len(names)) if not table[names[:n]].astype(str).duplicated().any())
