@@ -18,9 +18,8 @@ import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
-from poslab.pretrained.inspection.class_code import class_code
 from poslab.pretrained.inspection.layers import rope_of
-from poslab.pretrained.inspection.sources import Description
+from poslab.pretrained.inspection.sources import Description, class_code
 
 FILES = sorted((Path(transformers.__file__).parent / "models").glob("*/modeling_*.py"))
 NOT_OF_TEXT = re.compile("Vision|Sam[23]|EdgeTam|Dinov3|LoFTR|Audio|MusicFlamingo|RoPE.*Attention")

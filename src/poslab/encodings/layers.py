@@ -73,11 +73,6 @@ class LayerSpec:
         if self.mixer is not None and replace(self, mixer=None) != LayerSpec():
             raise ValueError("mixer must be null in a layer with encoding, window, chunk, temperature or sinks")
 
-    @property
-    def sees_all(self) -> bool:
-        """True if a token sees all tokens, those ahead of it apart."""
-        return self.window is None and self.chunk is None
-
 
 @with_checked_arguments
 @dataclass(frozen=True)

@@ -88,16 +88,12 @@ class StackConfig:
 
     @property
     def pattern(self) -> LayerPattern:
-        """Kinds of layers with their encodings and sinks, and their order.
-
-        Raises:
-            ValueError: as `LayerPattern.under` does.
-        """
+        """Kinds of layers with their encodings and sinks, and their order; ValueError as `LayerPattern.under` does."""
         pattern = LayerPattern.of(self.encoding) if self.layers is None else self.layers.under(self.encoding)
         if self.sinks is None:
             return pattern
         has_sinks = [
-            not spec.mixer and (self.sinks == "all" or self.window is not None or not spec.sees_all)
+            not spec.mixer and (self.sinks == "all" or {self.window, spec.window, spec.chunk} != {None})
             for spec in pattern.specs
         ]
         kinds = [replace(spec, sinks=spec.sinks or sinks) for spec, sinks in zip(pattern.specs, has_sinks, strict=True)]
@@ -111,8 +107,7 @@ class StackConfig:
     def shape(self, causal: bool, digits: Sequence[int] = ()) -> StackShape:
         """Return the shape that encodings see, with defaults filled in; arguments as in `StackShape`.
 
-        Raises:
-            ValueError: for sizes that do not fit together.
+        ValueError for sizes that do not fit together.
         """
         head_dim = self.head_dim
         if head_dim is None:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.rotary.rotation import rotate_half_split, rotate_interleaved
+from poslab.pretrained.exchange import ROTATION, without_angles
 from poslab.pretrained.families import FAMILIES, Family, declared, kinds_of, part, rotation, with_rotated_first
-from poslab.pretrained.rotation import ROTATION, without_angles
 
 LENGTH, VOCABULARY, ROWS = 24, 96, 64
 """Tokens of a text for a tiny model, of its vocabulary, and positions of learned rows."""

@@ -26,7 +26,6 @@ from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
 from poslab.models.contexts import StackContext
 from poslab.pretrained.families import ATTENTION, Family, part, with_rotated_first
-from poslab.pretrained.rotation import ROTATION, without_angles
 
 
 class _OfThread(threading.local):
@@ -386,6 +385,14 @@ def _refuse_images(model: nn.Module, positional: tuple[Any, ...], named: Mapping
             raise ValueError(f"{name} is not supported under another encoding, which replaces positions of text only")
 
 
+def without_angles(rotation: Any) -> Any:
+    """Return a rotation of transformers, cosine and sine or complex numbers, with the angle 0."""
+    if isinstance(rotation, Tensor):
+        return torch.ones_like(rotation)
+    cosine, sine = rotation
+    return torch.ones_like(cosine), torch.zeros_like(sine)
+
+
 def _real(mask: Any, length: int) -> Tensor | None:
     """Return (B, S) bool, False at padding, of a mask given to transformers; None if there is no padding."""
     if mask is None:
@@ -397,6 +404,7 @@ def _real(mask: Any, length: int) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
+ROTATION = "position_embeddings"  # argument of attention layers of transformers that has their rotation
 NAME = "poslab"  # name under which transformers knows the function (`config._attn_implementation`)
 
 
@@ -405,12 +413,8 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, padding_mask)
-
-
-def padding_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> Tensor | None:
-    """Return the mask of padding, (B, S), unchanged: what each query sees else is in the contexts."""
-    return attention_mask
+    # The mask of padding, (B, S), is unchanged: what each query sees else is in the contexts.
+    AttentionMaskInterface.register(NAME, lambda *_, attention_mask=None, **__: attention_mask)
 
 
 def attention(

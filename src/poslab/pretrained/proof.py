@@ -149,11 +149,10 @@ def _own(model: Any, family: Family) -> None:
     if family.rows is not None and "position_ids" in signature(model.forward).parameters:
         ids = torch.arange(LENGTH).expand(2, LENGTH) + family.first_id(model.config)
         _compare("position ids", _logits(model, tiny_text(), position_ids=ids), expected)
-    exchange = _exchange(model, family, PretrainedPositions)
-    _compare("own positions", _logits(model, tiny_text()), expected)
-    if pieces is not None:
-        _compare("own positions with a cache", _pieces(model), pieces)
-    exchange.undo()
+    with _under(PretrainedPositions, model, family):
+        _compare("own positions", _logits(model, tiny_text()), expected)
+        if pieces is not None:
+            _compare("own positions with a cache", _pieces(model), pieces)
     _compare("undone", _logits(model, tiny_text()), expected)
 
 
@@ -162,38 +161,34 @@ def _disabled(model: Any, family: Family) -> None:
     names = " ".join(name for name, _ in model.named_parameters())
     if any(part in names for part in ("sink", "conv", "mamba", "linear_attn")):
         return
-    exchange = _exchange(model, family, NoPosition)
-    logits = _logits(model, torch.full_like(tiny_text(), 5))
-    _compare("own positions disabled", logits, logits[:, :1].expand_as(logits))
-    exchange.undo()
+    with _under(NoPosition, model, family):
+        logits = _logits(model, torch.full_like(tiny_text(), 5))
+        _compare("own positions disabled", logits, logits[:, :1].expand_as(logits))
 
 
 def _replaced(model: Any, family: Family) -> None:
     text, own = tiny_text(), _logits(model, tiny_text())
     for encoding in (NoPosition, Alibi):
         name = encoding.__name__
-        exchange = _exchange(model, family, encoding)
-        logits = _logits(model, text)
-        if encoding is Alibi and torch.allclose(logits, own, rtol=1e-3, atol=1e-3):
-            raise ValueError("check 'replaced' failed: Alibi changes no logits")
-        if family.causal:
-            changed = text.clone()
-            changed[:, -1] = (changed[:, -1] + 1) % VOCABULARY
-            _compare(f"causal under {name}", _logits(model, changed)[:, :-1], logits[:, :-1])
-            _compare(f"cache under {name}", _pieces(model), logits)
-        exchange.undo()
+        with _under(encoding, model, family):
+            logits = _logits(model, text)
+            if encoding is Alibi and torch.allclose(logits, own, rtol=1e-3, atol=1e-3):
+                raise ValueError("check 'replaced' failed: Alibi changes no logits")
+            if family.causal:
+                changed = text.clone()
+                changed[:, -1] = (changed[:, -1] + 1) % VOCABULARY
+                _compare(f"causal under {name}", _logits(model, changed)[:, :-1], logits[:, :-1])
+                _compare(f"cache under {name}", _pieces(model), logits)
 
 
 def _padded(model: Any, family: Family) -> None:
     """Check padding in float32: in float64, a query of padding makes NaN of its row in transformers."""
     expected = _after_padding(model, family)
-    exchange = _exchange(model, family, PretrainedPositions)
-    _compare("own positions after padding", _after_padding(model, family), expected)
-    exchange.undo()
+    with _under(PretrainedPositions, model, family):
+        _compare("own positions after padding", _after_padding(model, family), expected)
     for encoding in (NoPosition, Alibi):
-        exchange = _exchange(model, family, encoding)
-        _compare(f"padding under {encoding.__name__}", _after_padding(model, family), _logits(model, tiny_text()))
-        exchange.undo()
+        with _under(encoding, model, family):
+            _compare(f"padding under {encoding.__name__}", _after_padding(model, family), _logits(model, tiny_text()))
 
 
 def _with_packing(model: Any, family: Family) -> Family:
@@ -216,13 +211,11 @@ def _with_packing(model: Any, family: Family) -> Family:
     if family not in FAMILIES.values():
         family = replace(family, packs=torch.allclose(expected, apart(), rtol=1e-3, atol=1e-3))
     if family.packs:
-        exchange = _exchange(model, family, PretrainedPositions)
-        _compare("own positions of packed documents", packed(), expected)
-        exchange.undo()
+        with _under(PretrainedPositions, model, family):
+            _compare("own positions of packed documents", packed(), expected)
         for encoding in (NoPosition, Alibi):
-            exchange = _exchange(model, family, encoding)
-            _compare(f"packed documents under {encoding.__name__}", packed(), apart())
-            exchange.undo()
+            with _under(encoding, model, family):
+                _compare(f"packed documents under {encoding.__name__}", packed(), apart())
     return family
 
 
@@ -235,8 +228,12 @@ def _with_head(model: Any, family: Family) -> Family:
     return family if same or family in FAMILIES.values() else replace(family, head=())
 
 
-def _exchange(model: Any, family: Family, encoding: type[PositionalEncoding]) -> Exchange:
-    return Exchange(model, family, StackEncodings(encoding, family.shape(model.config)).eval())
+@contextlib.contextmanager
+def _under(encoding: type[PositionalEncoding], model: Any, family: Family) -> Iterator[None]:
+    """Replace the positions of a model; a check that fails leaves that to `prove`, which undoes it."""
+    exchange = Exchange(model, family, StackEncodings(encoding, family.shape(model.config)).eval())
+    yield
+    exchange.undo()
 
 
 def _logits(model: Any, ids_BT: Tensor, **others: Any) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,12 +126,13 @@ def _add_rotation(writer: Any, config: Any, architecture: str, to: Path) -> str:
     if not torch.equal(rotated, short):
         raise ValueError(f"to={to}: a rotation that changes with the length of the text is not one of llama.cpp")
     channels, kind = head_dims(config)[1], rope["rope_type"]
+    betas = rope.get("beta_fast") or BETAS[0], rope.get("beta_slow") or BETAS[1]  # null is the default
     writer.add_rope_dimension_count(channels)
     writer.add_rope_freq_base(float(rope["rope_theta"]))
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
-    elif kind == "yarn" and rope.get("truncate", True) and _betas(rope) == BETAS:
+    elif kind == "yarn" and rope.get("truncate", True) and betas == BETAS:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(float(rope["factor"]))
         writer.add_rope_scaling_orig_ctx_len(int(rope["original_max_position_embeddings"]))
@@ -147,11 +147,6 @@ def _add_rotation(writer: Any, config: Any, architecture: str, to: Path) -> str:
         return "Its frequencies are the tensor rope_freqs."
     scaling = "" if kind == "default" else f" and the scaling {kind}"
     return f"It rotates with a base of {rope['rope_theta']:,g}{scaling}."
-
-
-def _betas(rope: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the bounds of YaRN; null is the default, as in transformers."""
-    return rope.get("beta_fast") or BETAS[0], rope.get("beta_slow") or BETAS[1]
 
 
 def _add_tokenizer(writer: Any, tokenizer: Tokenizer | None) -> str:
