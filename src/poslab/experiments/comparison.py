@@ -336,11 +336,11 @@ def check_names(key: str, names: Iterable[Any]) -> None:
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Let the message of a ValueError start with a path, unless it does already."""
+    """Let the message of a ValueError start with a path, unless it names it already."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(path) else f"{path}: {error}") from error
+        raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from error
 
 
 def made(kind: Any, path: str, node: Any, **given: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from poslab.evaluation.opening import trained_data
 from poslab.experiments.cell_run import measured, origin_of
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import items_of_directory, row_of
-from poslab.experiments.comparison import Comparison
+from poslab.experiments.comparison import Comparison, naming
 from poslab.experiments.configurations import checked_lengths
 from poslab.experiments.metrics import usual_direction
 from poslab.experiments.mistakes import checked
@@ -126,7 +125,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     rows = []
     for run, cell in cells:
         console.print(f"{cell.label}: {run.run.path}", soft_wrap=True)
-        with _naming(run.run.path):
+        with naming(str(run.run.path)):
             scores = measured(run.run, cell)
             result = CellResult(run.run.metrics(), scores, **origin_of(run.run))
         rows.append(row_of(run.run, cell, result, run.recipe, trained[cell.case]))
@@ -145,18 +144,9 @@ def finished_run(path: str, trust: Sequence[str]) -> RunDirectory:
 
 def _existing(path: str, trust: Sequence[str]) -> ExistingRun:
     run = finished_run(path, trust)
-    with _naming(run.path):
+    with naming(str(run.path)):
         recipe = recipe_of(run)
         return ExistingRun(run, recipe, trained_data(run, recipe, load_checkpoint(run.best_checkpoint)))
-
-
-@contextlib.contextmanager
-def _naming(run: Path) -> Iterator[None]:
-    """Let the ValueError of a run name it."""
-    try:
-        yield
-    except ValueError as error:
-        raise error if str(run) in str(error) else ValueError(f"{run}: {error}") from error
 
 
 def _without(node: Mapping[str, Any], keys: Sequence[str], prefix: str = "") -> dict[str, Any]:

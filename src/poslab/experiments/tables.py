@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
@@ -133,7 +133,9 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
 def write_curves(folder: Path, curves: Mapping[RunKey, Sequence[tuple[int, str, float]]]) -> None:
     """Write curves.parquet: step, metric and value of each run."""
     rows = [(*key, *row) for key, curve in curves.items() for row in curve]
-    _write(folder / CURVES, _table(rows, _OF_CURVES))
+    columns = zip(*rows, strict=True) if rows else [()] * len(_OF_CURVES)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, _OF_CURVES.types, strict=True)]
+    _write(folder / CURVES, pa.table(arrays, schema=_OF_CURVES))
 
 
 def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
@@ -167,14 +169,14 @@ class ItemTable:
     def __init__(self, folder: Path) -> None:
         self._table = _read(folder / ITEMS, _OF_ITEMS)
         self._path = folder / ITEMS
-        self._slices = dict(self._runs())
+        self._slices = self._runs()
         self.of = cache(self._of)
 
-    def _runs(self) -> Iterator[tuple[RunKey, dict[tuple[str, int | None, str], slice]]]:
-        """Yield each run with the rows of each metric and length."""
+    def _runs(self) -> dict[RunKey, dict[tuple[str, int | None, str], slice]]:
+        """Return the rows of each metric and length by run."""
         names = _OF_ITEMS.names[:6]
         if not len(self._table):
-            return
+            return {}
         changes = np.zeros(len(self._table), bool)
         changes[0] = True
         for name in names:
@@ -186,7 +188,7 @@ class ItemTable:
         for head, start, end in zip(heads, starts, [*starts[1:], len(self._table)], strict=True):
             case, encoding, seed, *of_scores = head.values()
             slices.setdefault((case, encoding, seed), {})[tuple(of_scores)] = slice(start, end)
-        yield from slices.items()
+        return slices
 
     def _of(self, key: RunKey) -> MeasuredRun | None:
         """Return the scores of a run; None where it has none."""
@@ -213,11 +215,6 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
     require(are_texts(*texts, *run.words, *run.open_ended))
     require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
     return run
-
-
-def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)
 
 
 def _write(path: Path, table: pa.Table) -> None:
