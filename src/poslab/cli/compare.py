@@ -7,6 +7,7 @@ from typing import Any
 
 from poslab.cli import hydra_command
 from poslab.cli.argv import with_config_dir
+from poslab.cli.help import questions_help, usage
 from poslab.cli.hydra_command import clear_distributed_env, named_runs, own_keys_and_overrides, run_question
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import COMPARISONS, CONF, key_of, poslab_command
@@ -46,7 +47,6 @@ OWN_KEYS = {
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the comparison."""
     if hydra_command.HELP & set(arguments):
-        from poslab.cli.help import questions_help, usage
         from poslab.experiments.comparison_file import comparison_files
 
         what = "trains encodings under several seeds, and compares them"

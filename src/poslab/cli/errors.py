@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +24,7 @@ from poslab.cli.help import COMMON, choices_with, keys, nearest_key
 from poslab.configuration.build import NAMES_IN_PAPERS, nearest, nearest_encoding
 from poslab.configuration.command_line import COMPARISONS, CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
 from poslab.configuration.labels import OF_THE_ENCODING
+from poslab.configuration.outside_files import initialized
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
@@ -218,12 +222,6 @@ def known_keys(name: str, words: list[str]) -> list[str]:
 
     One of several values of a choice represents all.
     """
-    from hydra import compose
-    from hydra._internal.utils import get_args_parser
-    from hydra.core.global_hydra import GlobalHydra
-
-    from poslab.configuration.outside_files import initialized
-
     (options, _), known_groups = get_args_parser().parse_known_intermixed_args(words), groups()
     chosen = [
         word if "=[" in word else word.partition(",")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
+from poslab.cli.help import usage
 from poslab.cli.hydra_command import HELP, without_hydra
 from poslab.configuration.command_line import poslab_command
 
@@ -12,8 +13,6 @@ from poslab.configuration.command_line import poslab_command
 def main(arguments: list[str]) -> None:
     """Write the page, say where it is, and open it if there is a browser."""
     if HELP & set(arguments):
-        from poslab.cli.help import usage
-
         what = "writes a page with plots of two encodings that follow their hyperparameters, and opens it"
         lines = [*usage("explore", "[to=FILE]", what), "", "Keys (key=value):"]
         print("\n".join([*lines, "  to  HTML file to write (default: outputs/explorer.html)"]))

@@ -11,7 +11,9 @@ from typing import Any
 from poslab.arguments import shown
 from poslab.cli.help import generate_help
 from poslab.cli.hydra_command import command
+from poslab.configuration.build import trusted_packages
 from poslab.configuration.command_line import key_of
+from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
 from poslab.tasks.task import snake
 
 DEFAULT_NEW_TOKENS = 400
@@ -27,7 +29,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
     Arguments are as of `command`. A prompt of `-` is each line of standard input; None is the configuration's.
     """
-    from poslab.configuration.build import trusted_packages
     from poslab.generation.token_choice import Sampling
     from poslab.runs.directory import RunDirectory
     from poslab.runs.recipe import recipe_of
@@ -66,7 +67,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
     from poslab.data.tokenizers import load_tokenizer
     from poslab.generation.decoding import generate, stream_text
-    from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
     from poslab.runs.loading import device_named, load
 
     model = load(config["run"], device_named(config["device"]), trust=trust)
@@ -92,7 +92,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
 def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
     """Print the answer to a text, or to each line of standard input one line."""
-    from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
     from poslab.runs.loading import serve
 
     answer = serve(

@@ -37,6 +37,7 @@ from poslab.configuration.command_line import (
 )
 from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
+from poslab.io.terminal import harmless, print_error
 from poslab.runs.errors import UntrustedRunError
 
 if TYPE_CHECKING:
@@ -113,8 +114,6 @@ def command(
     try:
         words = argv.options_first([word for word in sys.argv[1:] if word not in HELP])
         if HELP & set(sys.argv[1:]):
-            from poslab.io.terminal import harmless
-
             print(harmless(help_on([word for word in words if word[:1] != "-"])), flush=True)
             _leave(0)
         sys.argv[1:] = words
@@ -203,7 +202,6 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
                 statuses.append(SIGPIPE_STATUS)
                 return
         from poslab.experiments.storage_url import without_password
-        from poslab.io.terminal import harmless, print_error
 
         sentence, status = explained(error, name, sys.argv[1:])
         if isinstance(error, UntrustedRunError):

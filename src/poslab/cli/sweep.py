@@ -6,6 +6,7 @@ import re
 
 from poslab.cli import hydra_command
 from poslab.cli.argv import with_config_dir
+from poslab.cli.help import questions_help, usage
 from poslab.cli.hydra_command import own_keys_and_overrides
 from poslab.configuration.command_line import CONF, SWEEPS
 
@@ -33,8 +34,6 @@ def main(arguments: list[str]) -> None:
     from poslab.experiments.sweep import read_sweep, sweep_files
 
     if hydra_command.HELP & set(arguments):
-        from poslab.cli.help import questions_help, usage
-
         first = usage("sweep", "sweep=NAME [KEY=VALUE ...]", "tunes an encoding, or any keys of a run, with Optuna")
         print(questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS)))
         return

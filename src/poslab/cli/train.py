@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
 from poslab.cli.hydra_command import choices_of_configuration, command, quick_imports
-from poslab.configuration.build import is_pretrained
+from poslab.configuration.build import full_keys, is_pretrained
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, labels, short_key, shown
+from poslab.data.composed import with_rate
+from poslab.io.terminal import HarmlessConsole
 
 if TYPE_CHECKING:
     from poslab.runs.directory import RunDirectory
@@ -44,8 +46,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
         with contextlib.suppress(KeyError, TypeError):  # reported by the check of the trainer
             trainer["validations"] = min(5, max(1, trainer["max_steps"] // STEPS_PER_VALIDATION))
     if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
-        from poslab.configuration.build import full_keys
-        from poslab.data.composed import with_rate
         from poslab.pretrained.directory import download
 
         with full_keys("model", config):
@@ -81,8 +81,6 @@ def print_jobs() -> None:
     if len(JOBS) < 2 or any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
         return
     import pandas as pd
-
-    from poslab.io.terminal import HarmlessConsole
 
     names = labels([{**recipe.config, "seed": 0} for _, recipe in JOBS])
     rows = [

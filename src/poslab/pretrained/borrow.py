@@ -10,6 +10,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from poslab.arguments import checked, nearest
 from poslab.attention import Route
@@ -125,7 +126,6 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
     """
     from hydra import compose, initialize_config_dir
     from hydra.utils import get_object
-    from omegaconf import OmegaConf
 
     if name == "own":
         raise ValueError("encoding 'own' is now 'pretrained'")

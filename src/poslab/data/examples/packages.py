@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+import yaml
+
 from poslab.arguments import Count
 from poslab.data.cache import fingerprint
 from poslab.data.columns import Splits, as_examples
@@ -149,8 +151,6 @@ class DialoguePairs(PackageFiles):
         return fingerprint(self.paths, self.context_turns)
 
     def examples(self) -> Splits:
-        import yaml
-
         rows = [
             (source, target, f"{path.stem}/{number}")
             for path in self.paths
