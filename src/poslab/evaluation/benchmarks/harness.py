@@ -1,11 +1,11 @@
 """A model of Poslab as lm-evaluation-harness asks it: probabilities of continuations and of texts, and answers.
 
-Dimension letters: B requests, T tokens, V vocabulary.
+Dimension letters: B batch, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,6 @@ from poslab.data.tokenizers import Tokenizer
 from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Model
-
-TOKENS_AT_ONCE = 2**14
-"""Tokens of a batch of requests, which has at least one."""
 
 DEFAULT_NEW_TOKENS = 256
 """Most tokens of an answer where a task names none, as in the harness."""
@@ -70,25 +67,21 @@ class HarnessModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **others: Any
     ) -> list[tuple[float, bool]]:
-        """Return for each context and continuation its log probability, and whether greedy decoding would write it."""
-        texts = [(context + end)[-self.max_length - 1 :] for _, context, end in requests]
-        scores: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        with torch.no_grad():
-            for batch in _batches([len(text) for text in texts]):
-                longest = max(len(texts[i]) for i in batch) - 1
-                # Padding is after the texts, whose tokens do not see it.
-                padding = [self.eot_token_id] * longest
-                rows_BT = torch.tensor([(texts[i][:-1] + padding)[:longest] for i in batch])
-                logits_BTV = self.model(rows_BT.to(self._device)).float()
-                for i, logits_TV in zip(batch, logits_BTV, strict=True):
-                    key, _, written = requests[i]
-                    answer_T = torch.tensor(written[-self.max_length :], device=self._device)
-                    end = len(texts[i]) - 1
-                    log_p_TV = logits_TV[end - len(answer_T) : end].log_softmax(-1)
-                    log_p = float(log_p_TV.gather(1, answer_T[:, None]).double().sum())
-                    scores[i] = log_p, bool((log_p_TV.argmax(-1) == answer_T).all())
-                    if key is not None:
-                        self.cache_hook.add_partial("loglikelihood", key, scores[i])
+        """Return for each context and continuation its log probability, and whether greedy decoding would write it.
+
+        They are read one by one: in a batch, rounding would depend on what else is in it, and so on earlier kills.
+        """
+        scores = []
+        for key, context, written in requests:
+            text = (context + written)[-self.max_length - 1 :]
+            answer_T = torch.tensor(written[-self.max_length :], device=self._device)
+            with torch.no_grad():
+                logits_TV = self.model(torch.tensor([text[:-1]], device=self._device))[0, -len(answer_T) :].float()
+            log_p_TV = logits_TV.log_softmax(-1)
+            log_p = float(log_p_TV.gather(1, answer_T[:, None]).double().sum())
+            scores.append((log_p, bool((log_p_TV.argmax(-1) == answer_T).all())))
+            if key is not None:
+                self.cache_hook.add_partial("loglikelihood", key, scores[-1])
         return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -126,15 +119,3 @@ class HarnessModel(TemplateLM):
         text = self.tokens.decode(token for token in written if token != self.eot_token_id)
         answer: str = postprocess_generated_text(text, stops, None)
         return answer
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield indices of texts that are read at once, the longest first, of similar lengths."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
