@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 lm_eval = pytest.importorskip("lm_eval")
 
-from poslab.evaluation.benchmarks import long_text, ruler  # noqa: E402
-from poslab.evaluation.benchmarks.subjects import PretrainedSubject  # noqa: E402
+from poslab.evaluation.benchmarks import long_text, ruler, subjects  # noqa: E402
+from poslab.evaluation.benchmarks.subjects import Answers, PretrainedSubject  # noqa: E402
 from poslab.evaluation.benchmarks.tasks import PromptTask, harness_tasks, quieten_harness  # noqa: E402
 from poslab.evaluation.settings import Progress, at_once  # noqa: E402
 from tests.evaluation.benchmarks.readers import Reader, needle_items, of_needle  # noqa: E402
@@ -160,6 +162,57 @@ def test_what_was_killed_goes_on_without_asking_again(directory, tmp_path, monke
     reader.asked = []
     assert tasks[0].measure(model.answering(512, tmp_path), Progress(kept=tmp_path / "steps").step) == again
     assert not reader.asked
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b"no database" * 900),
+        lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+        lambda file: (file.unlink(), file.mkdir()),
+        *(
+            lambda file, text=text: sqlite3.connect(file, isolation_level=None).execute(
+                "UPDATE answers SET value = ?", [text]
+            )
+            for text in ("null", "{}", "[1, 2, 3]", "not json", b"\x80")
+        ),
+    ],
+)
+def test_damaged_answers_are_asked_again(tmp_path, damage):
+    file = tmp_path / "model.db"
+    Answers(file)["asked"] = "answer"
+    assert Answers(file) == {"asked": "answer"}
+    damage(file)
+    again = Answers(file)
+    assert again == {}
+    again["asked"] = (-1.5, True)
+    if file.is_file():
+        assert Answers(file) == {"asked": [-1.5, True]}
+
+
+def test_answers_that_cannot_be_kept_are_answers(tmp_path, monkeypatch):
+    answers = Answers(tmp_path / "model.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "model.db", isolation_level=None)) as other:
+        monkeypatch.setattr(subjects, "LOCK_TIMEOUT_S", 0)
+        other.execute("BEGIN EXCLUSIVE")
+        locked = Answers(tmp_path / "model.db")
+        locked["asked"] = "answer"
+        assert locked == {"asked": "answer"}
+    answers["asked"] = "another"
+    assert Answers(tmp_path / "model.db") == {"asked": "another"}
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"3", b'{"a": 1}', b'[{"name": "x"}]', b"[[1]]"])
+def test_damaged_metrics_are_measured_again(text):
+    task = PromptTask("niah_single_1", 512, needle_items(), ["generated"])
+    kept = task.measure(Reader(of_needle), lambda label, work, make: np.frombuffer(text, np.uint8))
+    assert kept == task.measure(Reader(of_needle), at_once)
+
+
+def test_damaged_losses_are_measured_again():
+    ids = np.array([[97 + i % 26 for i in range(65)]])
+    task = long_text.LongText(ids, long_text.key_tokens(ids, lambda: Alphabet(30), "alphabet"))
+    assert task.measure(Alphabet(32), lambda label, work, make: np.zeros(3)) == task.measure(Alphabet(32), at_once)
 
 
 class Alphabet:

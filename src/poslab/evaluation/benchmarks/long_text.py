@@ -76,7 +76,16 @@ class LongText(Benchmark):
 
     def _losses(self, lm: Any, number: int, step: StepRunner) -> np.ndarray:
         label = f"{self.label}, window {number + 1} of {self.count}"
-        return step(label, float(self.windows.shape[1]), lambda: token_losses(lm, self.windows[number]))
+        ids = self.windows[number]
+        return _kept(step, label, float(len(ids)), lambda: token_losses(lm, ids), len(ids) - 1, np.float64)
+
+
+def _kept(
+    step: StepRunner, label: str, work: float, make: Callable[[], np.ndarray], length: int, dtype: type
+) -> np.ndarray:
+    """Return the numbers of a step, made anew where those that were kept are damaged."""
+    numbers = step(label, work, make)
+    return numbers if (numbers.shape, numbers.dtype) == ((length,), np.dtype(dtype)) else make()
 
 
 def ranges(length: int) -> Iterator[tuple[int, int]]:
@@ -120,7 +129,7 @@ def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str) -> 
             ids = windows[number]
             label = f"key tokens of {length:,} by {name}, window {number + 1} of {len(windows)}"
             mask = partial(_mask, evaluator, ids, short, stride)
-            masks.append(step(label, float(STRIDES * length), mask))
+            masks.append(_kept(step, label, float(STRIDES * length), mask, length, bool))
         return np.stack(masks)
 
     return make

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import inspect
 import json
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +17,6 @@ from typing import Any
 import torch
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
-from sqlitedict import SqliteDict
 
 from poslab.configuration.build import build, full_keys
 from poslab.data import cache
@@ -33,7 +33,58 @@ from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load
 
+LOCK_TIMEOUT_S = 60
+"""Longest time to wait for another process that writes answers."""
+
 PRETRAINED = "poslab.encodings.PretrainedPositions"
+
+
+class Answers(dict[str, Any]):
+    """Answers by the hash of what was asked, kept in a file of SQLite as JSON, each as soon as it is known.
+
+    A file that is damaged, or has something else, is begun anew; nothing is kept where none can be written.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._connection: sqlite3.Connection | None = None
+        with contextlib.suppress(OSError, sqlite3.OperationalError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._open(file)
+            except (sqlite3.DatabaseError, ValueError) as error:
+                if isinstance(error, sqlite3.OperationalError):  # it is locked, or the disk is full
+                    raise
+                self.clear()
+                file.unlink()
+                self._open(file)
+
+    def _open(self, file: Path) -> None:
+        connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+        connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT)")
+        for key, text in connection.execute("SELECT key, value FROM answers"):
+            super().__setitem__(key, _answer_of(text))
+        self._connection = connection
+
+    def __setitem__(self, key: str, answer: Any) -> None:
+        super().__setitem__(key, answer)
+        if self._connection is not None:
+            try:
+                self._connection.execute("REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
+            except sqlite3.DatabaseError:
+                self._connection = None
+
+    def commit(self) -> None:
+        """Do nothing: each answer is kept already."""
+
+
+def _answer_of(text: object) -> Any:
+    """Return an answer: generated text, or a log probability, with whether it is the greatest or without."""
+    answer = json.loads(text) if isinstance(text, str) else None
+    match answer:
+        case str() | float() | int() | [float() | int(), bool()]:
+            return answer
+    raise ValueError("it is not an answer")
 
 
 class Subject(ABC):
@@ -106,10 +157,9 @@ class Subject(ABC):
     def answering(self, length: int, answers: Path) -> Any:
         """Return the language model with its answers kept in a file, where those that are known are not asked again."""
         lm = self.lm(length)
-        caching = CachingLM(lm, str(answers / f"{self.identity}-{length}.db"))
+        caching = CachingLM(lm, ":memory:")
         caching.dbdict.close()
-        # As JSON instead of pickles, which would be run as code.
-        caching.dbdict = SqliteDict(caching.cache_db, autocommit=True, encode=json.dumps, decode=json.loads)
+        caching.dbdict = Answers(answers / f"{self.identity}-{length}.db")
         lm.set_cache_hook(caching.get_cache_hook())
         return caching
 

@@ -22,7 +22,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks.ruler.common_utils import postprocess_pred, string_match_all, string_match_part
 
-from poslab.arguments import nearest
+from poslab.arguments import nearest, with_checked_arguments
 from poslab.data.retrieval_prompts import MRCR, answer_text
 from poslab.evaluation.benchmarks.forms import mrcr_score
 from poslab.evaluation.benchmarks.ruler import NEED_ANSWERS
@@ -38,6 +38,7 @@ HARNESS = "harness:"
 """Before a task of the harness with the name of another task."""
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class ItemMetric:
     """A metric of a task on each of its items.
@@ -58,6 +59,10 @@ class ItemMetric:
     maximize: bool
     is_share: bool
     length: int | None
+
+    def __post_init__(self) -> None:
+        if not len(self.sums) == len(self.counts) or sum(self.counts) < 1:
+            raise ValueError(f"sums and counts must be of the same items, got {len(self.sums)} and {len(self.counts)}")
 
     @classmethod
     def of_values(cls, name: str, values: Any, length: int | None, is_share: bool = True) -> ItemMetric:
@@ -303,7 +308,10 @@ def _kept(step: StepRunner, label: str, work: float, make: Any) -> list[ItemMetr
     def as_bytes() -> np.ndarray:
         return np.frombuffer(json.dumps([asdict(metric) for metric in make()]).encode(), np.uint8)
 
-    return [ItemMetric(**node) for node in json.loads(step(label, work, as_bytes).tobytes())]
+    try:
+        return [ItemMetric(**node) for node in json.loads(step(label, work, as_bytes).tobytes())]
+    except (TypeError, ValueError):  # what was kept is damaged, but the answers may be known
+        return list(make())
 
 
 def _evaluated(lm: Any, task: Any, samples: int | None, chat: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
