@@ -108,6 +108,11 @@ def test_prompt_and_answer_fit_the_length_and_the_prompt_contains_the_answer(tas
         assert all(output in item["input"] for output in item["outputs"])
 
 
+def test_a_text_without_spaces_is_hay_too(tokenizer):
+    (item,) = ruler_items("niah_single_2", tokenizer, 4096, 1, text="天地玄黄" * 5000)
+    assert 2048 < item["length"] <= 4096
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_harness_scores_a_perfect_answer_100_and_an_empty_one_0(task, tokenizer, own):
     from lm_eval.tasks.ruler.common_utils import process_results

@@ -43,6 +43,8 @@ SHORT = 4096
 """In shorter prompts RULER counts hay in smaller steps."""
 NEEDLE_TOKENS, EXAMPLE_TOKENS = 128, 500
 """Most tokens of the answer to a needle, and of the example of vt."""
+MAX_WORD = 40
+"""Characters of a word of your own text; longer ones, such as a paragraph without spaces, are cut."""
 ATTEMPTS = 20
 """Draws of the smallest prompt before the length is too short."""
 LONGEST, STRIDE = 2**17, 128
@@ -74,7 +76,8 @@ def ruler_items(
         length: most tokens of a prompt and its answer.
         count: number of items.
         seed: of all random draws, from 0 to 2^32 - 1; 42 in RULER.
-        text: hay of the tasks `NEED_TEXT`. Words end at white space, sentences at `.`, `!` or `?` before white space.
+        text: hay of the tasks `NEED_TEXT`. Words end at white space, or after `MAX_WORD` characters;
+            sentences end at `.`, `!` or `?` before white space.
         answers: files of questions for the tasks `NEED_ANSWERS`, as `dataset=answers_file` has them. The other
             documents of qa_squad come first from the article of the question. The questions of qa_hotpot have one
             document here instead of two.
@@ -87,7 +90,7 @@ def ruler_items(
     """
     if task in NEED_TEXT and text is None:
         raise ValueError(f"files must name text files for task={task}, whose needles are hidden in your own text")
-    words = text.split() if task in NEED_TEXT and text is not None else []
+    words = re.findall(rf"\S{{1,{MAX_WORD}}}", text or "") if task in NEED_TEXT else []
     questions, documents = _questions(task, answers, count, seed) if task in NEED_ANSWERS else ([], [])
     form = "RULER form, own text" if words else "RULER form, own questions" if questions else "RULER"
 
