@@ -29,7 +29,7 @@ REQUEST = BenchRequest(tasks=["niah_single_1"], lengths=[LENGTH], typed="poslab 
 class ReadingSubject(Subject):
     """A model that writes what a function of the prompt returns, trained on 1,024 tokens."""
 
-    training_length, steps, end, files, encodings = 1024, 0, None, (), ()
+    training_length, steps, end, files, encodings, untrained = 1024, 0, None, (), (), 0
     tokenizer = staticmethod(lambda text: SimpleNamespace(input_ids=list(text.encode())))
 
     def __init__(self, name, answer=of_needle, seed=0, **others):
@@ -162,6 +162,12 @@ def test_answers_are_asked_again_where_the_code_of_an_encoding_was_edited(tmp_pa
     assert subject.identity == before
     code.write_text("class Mine: edited = True")
     assert subject.identity != before
+
+
+def test_an_encoding_that_no_training_has_set_is_a_warning(capsys):
+    results(ReadingSubject("fire", untrained=1234), ReadingSubject("full"))
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warning.startswith("warning: fire learns 1,234 numbers, which no training has set")
 
 
 @pytest.mark.parametrize("dtype", [None, ["float32"], "float23"])

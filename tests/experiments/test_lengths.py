@@ -52,7 +52,7 @@ def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_pat
 
 
 def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"^cases.this:.*be at least"):
+    with pytest.raises(ValueError, match=r"^cases.this:.*needs a length of at least"):
         lengths_of(small(tmp_path), "passkey_loss@2x", [16])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -260,6 +261,9 @@ def measure(
             measured.append(None)
         else:
             measured.append(benchmark.measure(subject.answering(length, folder), progress.step))
+    if subject.untrained:
+        learns = f"{subject.name} learns {subject.untrained:,} numbers, which no training has set"
+        print(f"warning: {learns}: its results belong to an untrained encoding", file=sys.stderr)
     subject.close()
     return measured
 
@@ -308,6 +312,7 @@ def write_scores(
     results = results_of(subjects, benchmarks, measured, request, output)
     if results is not None:
         write_tables(results, output)
+        (output / "scores.csv").unlink(missing_ok=True)  # of one encoding, measured before
         Publication(request.typed, None, request.figure_width).write(results, console)
         return
     rows = [

@@ -101,6 +101,15 @@ def test_pretrained_has_the_numbers_of_the_harness_itself(directory, own_tasks, 
     assert ours["capitals"]["acc_norm"] == 100 * plain["capitals"]["acc_norm,none"]
 
 
+def test_an_encoding_of_a_pretrained_model_is_untrained_where_it_learns(directory):
+    def untrained(target):
+        config = {"encoding": {"_target_": f"poslab.encodings.{target}", "_partial_": True}, "model": {}}
+        return PretrainedSubject("x", 0, [], str(directory), torch.device("cpu"), config).untrained
+
+    assert untrained("PretrainedPositions") == untrained("NoPosition") == 0
+    assert untrained("Learned") > 0
+
+
 def test_a_model_that_finds_the_needle_has_every_metric_at_its_best():
     task = PromptTask("niah_single_1", 512, needle_items(), ["generated", "forced"])
     scores = values(task.measure(Reader(of_needle), at_once))

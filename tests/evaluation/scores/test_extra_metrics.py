@@ -72,7 +72,7 @@ def test_what_is_known_is_not_measured_again(of_text):
 
 
 def test_a_length_without_room_is_one_sentence(of_text):
-    with pytest.raises(ValueError, match=r"^lengths must .*got 20$"):
+    with pytest.raises(ValueError, match=r"^task=passkey needs a length of at least \d+ tokens .*got 20$"):
         measure_extra(of_text.path, [("passkey_loss", 20)])
 
 

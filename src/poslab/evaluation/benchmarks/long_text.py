@@ -83,7 +83,7 @@ class LongText(Benchmark):
 def _kept(
     step: StepRunner, label: str, work: float, make: Callable[[], np.ndarray], length: int, dtype: type
 ) -> np.ndarray:
-    """Return the numbers of a step, made anew where those that were kept are damaged."""
+    """Return the numbers of a step, which is measured again where those that were kept are damaged."""
     numbers = step(label, work, make)
     return numbers if (numbers.shape, numbers.dtype) == ((length,), np.dtype(dtype)) else make()
 

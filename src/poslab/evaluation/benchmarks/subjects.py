@@ -42,7 +42,7 @@ PRETRAINED = "poslab.encodings.PretrainedPositions"
 class Answers(dict[str, Any]):
     """Answers by the hash of what was asked, kept in a file of SQLite as JSON, each as soon as it is known.
 
-    A file that is damaged, or has something else, is begun anew; nothing is kept where none can be written.
+    A file that is damaged, or has something else, is replaced; nothing is kept where none can be written.
     """
 
     def __init__(self, file: Path) -> None:
@@ -109,6 +109,11 @@ class Subject(ABC):
         self, name: str, seed: int, words: Sequence[str], path: str, device: torch.device, config: Mapping[str, Any]
     ) -> None:
         self.name, self.seed, self.words, self.path, self.device, self.config = name, seed, words, path, device, config
+
+    @property
+    def untrained(self) -> int:
+        """Numbers that its encodings learn, but no training has set."""
+        return 0
 
     @property
     @abstractmethod
@@ -210,6 +215,11 @@ class PretrainedSubject(Subject):
     def encodings(self) -> Iterable[PositionalEncoding]:
         _, replaced = self._opened
         return () if replaced is None else replaced.encodings
+
+    @property
+    def untrained(self) -> int:
+        parameters = {parameter for encoding in self.encodings for parameter in encoding.parameters()}
+        return sum(parameter.numel() for parameter in parameters)
 
     @cached_property
     def tokenizer(self) -> Any:
