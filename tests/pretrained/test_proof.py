@@ -243,6 +243,7 @@ def proved_of(config: Any, family: Any) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 74 s of one idle core
 def test_at_least_100_classes_of_60_folders_are_proved_and_inspected_alike():
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
