@@ -1,4 +1,4 @@
-"""Prose mixed with prompts of retrieval and their answers, so that small models learn to find what they have read."""
+"""Prose with prompts of retrieval and their answers, for models that are to learn to find what they have read."""
 
 import json
 import random

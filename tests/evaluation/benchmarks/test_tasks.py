@@ -199,7 +199,7 @@ def test_damaged_answers_are_asked_again(tmp_path, damage):
         assert Answers(file) == {"asked": [-1.5, True]}
 
 
-def test_answers_that_cannot_be_kept_are_answers(tmp_path, monkeypatch):
+def test_answers_that_cannot_be_kept_are_answers_with_a_warning(tmp_path, monkeypatch, capsys):
     answers = Answers(tmp_path / "model.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "model.db", isolation_level=None)) as other:
         monkeypatch.setattr(subjects, "LOCK_TIMEOUT_S", 0)
@@ -207,6 +207,7 @@ def test_answers_that_cannot_be_kept_are_answers(tmp_path, monkeypatch):
         locked = Answers(tmp_path / "model.db")
         locked["asked"] = "answer"
         assert locked == {"asked": "answer"}
+        assert "warning: answers are not kept" in capsys.readouterr().err
     answers["asked"] = "another"
     assert Answers(tmp_path / "model.db") == {"asked": "another"}
 

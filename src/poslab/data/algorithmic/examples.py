@@ -240,8 +240,9 @@ class HeldOutExamples(HeldOut):
         return self.collate(examples, np.array(numbers) < len(self.examples))
 
 
+# Types of a task's arguments.
 AtLeastOne = Annotated[int, Range(at_least=1)]
-AtLeastTwo = Annotated[int, Range(at_least=2)]  # types of a task's arguments
+AtLeastTwo = Annotated[int, Range(at_least=2)]
 BLANK = "__"  # the symbol of an input that a symbol of the output replaces
 
 

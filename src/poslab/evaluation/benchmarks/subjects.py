@@ -7,6 +7,7 @@ import gc
 import inspect
 import json
 import sqlite3
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -48,7 +49,7 @@ class Answers(dict[str, Any]):
     def __init__(self, file: Path) -> None:
         super().__init__()
         self._connection: sqlite3.Connection | None = None
-        with contextlib.suppress(OSError, sqlite3.OperationalError):
+        try:
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open(file)
@@ -58,6 +59,8 @@ class Answers(dict[str, Any]):
                 self.clear()
                 file.unlink()
                 self._open(file)
+        except (OSError, sqlite3.OperationalError) as error:
+            self._stop(error)
 
     def _open(self, file: Path) -> None:
         connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT_S, isolation_level=None)
@@ -71,8 +74,12 @@ class Answers(dict[str, Any]):
         if self._connection is not None:
             try:
                 self._connection.execute("REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
-            except sqlite3.DatabaseError:
-                self._connection = None
+            except sqlite3.DatabaseError as error:
+                self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        self._connection = None
+        print(f"warning: answers are not kept, and are asked again after an interruption: {error}", file=sys.stderr)
 
     def commit(self) -> None:
         """Do nothing: each answer is kept already."""

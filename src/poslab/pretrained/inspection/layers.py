@@ -21,11 +21,12 @@ MAX_KINDS, MAX_CHANNELS = 32, 2**16
 
 WITHOUT_ATTENTION = ("linear", "recurrent", "convolution", "moe")
 
+# Names of sizes and of the base in different classes.
 NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "encoder_attention_heads")
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx")
-BASES = ("rope_theta", "rotary_emb_base", "rope_base")  # names of sizes and of the base in different classes
+BASES = ("rope_theta", "rotary_emb_base", "rope_base")
 
 LEARNED = re.compile(r"self\.(?:position_embeddings?|embed_positions|wpe|pos\w*) = (?:nn\.Embedding|\w*Learned\w*)\(")
 """Code that makes rows of positions."""
