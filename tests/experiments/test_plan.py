@@ -302,3 +302,9 @@ def tried_more(made, results):
 def test_no_zero_is_tried_below_positive_integers(values, beyond):
     trials = [({"key": value}, float(value)) for value in values]
     assert value_beyond(values[0], "key", values, trials) == beyond
+
+
+@pytest.mark.parametrize(("tried", "beyond"), [([30.0, 1000.0], 9.0), ([100.0, 1000.0], 30.0), ([1000.0, 30.0], 1e4)])
+def test_a_tuning_goes_beyond_an_end_by_a_step_of_the_range(tried, beyond):
+    trials = [({"key": value}, -1.0 if value == tried[0] else 1.0) for value in tried]
+    assert value_beyond(tried[0], "key", [30.0, 100.0, 1000.0, 10000.0], trials) == beyond

@@ -153,11 +153,16 @@ def last_values(
 def value_beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]) -> float | None:
     """Return the value beyond the best one of a key, if it is at an end of all that were tried, else None.
 
-    The step is the one between the two values at the end: a factor for positive numbers, else a difference.
+    It is the next of the range that no trial had, or one step beyond the range: the step between the end and the
+    nearest value of the range or of a trial, a factor for positive numbers, else a difference.
     """
     if (last := last_values(best, key, values, trials)) is None:
         return None
-    end, neighbour = last
+    end, inner = last
+    outer = [value for value in values if (value - end) * (end - inner) > 0]
+    if outer:
+        return min(outer, key=lambda value: abs(value - end))
+    neighbour = min((inner, *(value for value in values if value != end)), key=lambda value: abs(value - end))
     value = end * end / neighbour if min(last) > 0 else 2 * end - neighbour
     if not all(isinstance(number, int) for number in values):
         return float(f"{value:.6g}")
