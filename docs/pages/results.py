@@ -31,6 +31,7 @@ RESULTS = DOCS.parent / "results"
 PAGES = (
     "which-encoding",
     "extrapolation",
+    "long-context",
     "papers",
     "pretrained",
     "tasks",
