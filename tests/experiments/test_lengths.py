@@ -71,6 +71,18 @@ def test_a_metric_of_another_task_is_one_sentence(tmp_path):
         lengths_of(small(tmp_path), "probe_accuracy", [16])
 
 
+def test_a_tuning_beyond_the_training_length_needs_longer_validation():
+    def tuned(*test_lengths):
+        config = composed("dataset=copy", "dataset.task.num_words=2", "dataset.train_lengths=[3,8]")
+        config["dataset"]["test_lengths"] = [*test_lengths]
+        tuning = {"metric": "exact_match_beyond", "direction": "maximize", "space": {"optimizer.lr": [0.1, 0.2]}}
+        return lengths_of(config, "exact_match@8", [*test_lengths], tuning=tuning)
+
+    assert tuned(8, 12) == [8, 12]
+    with pytest.raises(ValueError, match=r"^cases.this: tuning.metric must be one of .* got exact_match_beyond"):
+        tuned(8)
+
+
 @pytest.mark.parametrize("tag", ["perplexity@4x", "loss@4x", "accuracy@4x", "loss", "accuracy@beyond"])
 def test_a_metric_that_a_text_has_no_scores_of_is_refused_before_training(tmp_path, tag):
     message = rf"^cases.this: .* no metric {tag.partition('@')[0]} .* bits_per_byte, sliding_"

@@ -36,7 +36,8 @@ class Tuning:
     """Tuning of each encoding on each case, before the comparison: the same number of trials over the same space.
 
     Args:
-        metric: of a validation at the training length, such as `loss`, `bits_per_byte` or `exact_match`.
+        metric: of a validation at the training length, such as `loss`, `bits_per_byte` or `exact_match`, or on longer
+            lengths, such as `exact_match_beyond`.
         direction: of its better values.
         space: values to try by key, for all encodings: `{optimizer.lr: [3e-4, 1e-3, 3e-3]}`.
         of: further keys by encoding: `{t5: {encoding.max_distance: [32, 128]}}`.

@@ -252,8 +252,9 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
     if unknown := [name for name in predicted if name not in known]:
         raise ValueError(f"predictions: there is no metric {unknown[0]} in {case}{nearest(unknown[0], known)}")
     tuning = comparison.tuning_of(case)
-    if tuning is not None and tuning.metric not in task.validated:
-        known = list(task.validated)
+    reaches = max(data.lengths_of("validation")) > trained and "exact_match" in task.validated
+    known = [*task.validated, *(("accuracy_beyond", "exact_match_beyond") if reaches else ())]
+    if tuning is not None and tuning.metric not in known:
         raise ValueError(
             f"cases.{case}: tuning.metric must be one of a validation, {', '.join(known)}, got {tuning.metric}"
             f"{nearest(tuning.metric, known)}"

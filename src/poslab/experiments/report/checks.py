@@ -162,7 +162,8 @@ def _of_case(results: Results, case: str) -> Iterator[tuple[str, str]]:
         "tuning",
         f"{tuning.trials_of(names[0])} trials of each encoding over {listed(list(tuning.space) or ['its own keys'])}, "
         f"{f'each the mean of seeds {seeds}' if len(tuning.seed_list) > 1 else f'on seed {seeds}'}; "
-        f"{tuning.direction} validation {tuning.metric} at the training length",
+        f"{tuning.direction} validation {tuning.metric.removesuffix('_beyond')} "
+        f"{'beyond' if tuning.metric.endswith('_beyond') else 'at'} the training length",
     )
     for name, own_keys in keys.items():
         if own_keys:
