@@ -47,7 +47,8 @@ class Range:
             return f"{kind} of at most {most}"
         if math.isfinite(most):
             first, last = "[" if least == self.at_least else "(", "]" if most == self.at_most else ")"
-            return f"{kind} in {first}{least:g}, {most:g}{last}"
+            ends = [f"{end}" if isinstance(end, int) else f"{end:g}" for end in (least, most)]
+            return f"{kind} in {first}{', '.join(ends)}{last}"
         if self.above == 0 or (self.at_least == 1 and kind == INTEGER):
             return f"a positive {kind.partition(' ')[2]}"
         return f"{kind} {'of at least' if least == self.at_least else 'greater than'} {least}"

@@ -16,7 +16,7 @@ from typing import Any
 from poslab.cli.evaluate import pretrained_choices, words_of_model
 from poslab.cli.help import bench_help
 from poslab.cli.hydra_command import check_figure_width, command, quick_imports, runs_of
-from poslab.configuration.command_line import pip_install, poslab_command
+from poslab.configuration.command_line import key_of, pip_install, poslab_command
 from poslab.io.files import NotInstalledError
 
 
@@ -26,7 +26,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     `of_model` are words of `python -m src.train` that choose a pretrained model; none for runs.
     """
     check_figure_width(config["figure"]["width"])
-    runs = _runs(config, of_model)
+    runs = _runs(config, of_model, overrides)
     for key in ("tasks", "lengths", "scoring"):
         if not isinstance(config[key], list | None):
             config[key] = [config[key]]
@@ -49,12 +49,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     run_bench(subjects, request)
 
 
-def _runs(config: dict[str, Any], of_model: Sequence[str]) -> list[str]:
+def _runs(config: dict[str, Any], of_model: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """Return the runs to measure; ValueError if there are none, or a model too."""
     runs = [run for run in runs_of(config) if run]
     if of_model or runs:
-        if runs and config["encodings"] is not None:
-            raise ValueError("encodings applies to a pretrained model: it needs model.path= or pretrained=")
+        for key in ("encodings", "dtype") if runs else ():
+            if key in map(key_of, overrides):
+                raise ValueError(f"{key} applies to a pretrained model: it needs model.path= or pretrained=")
         return runs
     raise ValueError("run must name a run directory, as in run=outputs/RUN, or model.path a pretrained model")
 
