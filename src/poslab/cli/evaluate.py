@@ -58,7 +58,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         evaluate_pretrained(pretrained_choices(config, of_model), request)
     elif runs:
         swap_choice = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("encoding@swap=")), None)
-        swaps = [] if swap_choice is None else [_swap(run, overrides) for run in runs]
+        swaps = [] if swap_choice is None else [swap_of(run, overrides) for run in runs]
         evaluate_runs(runs, request, swaps, swap_choice)
     else:
         diagnose_encoding(config, request)
@@ -96,7 +96,7 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         raise ValueError(f"{of_runs[0].partition('=')[0]} comes from the run, and cannot be changed")
 
 
-def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
+def swap_of(run: str, overrides: list[str]) -> dict[str, Any]:
     """Compose the encoding that replaces a run's own; the temperature stays unless one is given."""
     from hydra import compose
     from omegaconf import OmegaConf

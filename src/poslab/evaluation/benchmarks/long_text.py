@@ -77,15 +77,15 @@ class LongText(Benchmark):
     def _losses(self, lm: Any, number: int, step: StepRunner) -> np.ndarray:
         label = f"{self.label}, window {number + 1} of {self.count}"
         ids = self.windows[number]
-        return _kept(step, label, float(len(ids)), lambda: token_losses(lm, ids), len(ids) - 1, np.float64)
+        return kept(step, label, float(len(ids)), lambda: token_losses(lm, ids), [len(ids) - 1])
 
 
-def _kept(
-    step: StepRunner, label: str, work: float, make: Callable[[], np.ndarray], length: int, dtype: type
+def kept(
+    step: StepRunner, label: str, work: float, make: Callable[[], np.ndarray], shape: Sequence[int], dtype: type = float
 ) -> np.ndarray:
     """Return the numbers of a step, which is measured again where those that were kept are damaged."""
     numbers = step(label, work, make)
-    return numbers if (numbers.shape, numbers.dtype) == ((length,), np.dtype(dtype)) else make()
+    return numbers if (numbers.shape, numbers.dtype) == (tuple(shape), np.dtype(dtype)) else make()
 
 
 def ranges(length: int) -> Iterator[tuple[int, int]]:
@@ -129,7 +129,7 @@ def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str) -> 
             ids = windows[number]
             label = f"key tokens of {length:,} by {name}, window {number + 1} of {len(windows)}"
             mask = partial(_mask, evaluator, ids, short, stride)
-            masks.append(_kept(step, label, float(STRIDES * length), mask, length, bool))
+            masks.append(kept(step, label, float(STRIDES * length), mask, [length], bool))
         return np.stack(masks)
 
     return make
@@ -146,19 +146,19 @@ def _mask(evaluator: Callable[[], Any], ids: np.ndarray, short: int, stride: int
 
 
 def windows_of(
-    tokenizer: Callable[[str], Any], length: int, count: int, seed: int, files: str | Sequence[str]
+    tokenizer: Callable[[str], Any], length: int, count: int, seed: int, files: Any, key: str = "files"
 ) -> np.ndarray:
     """Return windows of texts, (N, length + 1): at most `count`, drawn by the seed among those that do not overlap.
 
     Raises:
-        ValueError: if no file contains a text of this many tokens.
+        ValueError: naming the key of the files, if none contains a text of this many tokens.
     """
     windows: list[Sequence[int]] = []
-    for path in files_of("files", patterns_of("files", files)):
-        require_content("files", path, "text")
+    for path in files_of(key, patterns_of(key, files)):
+        require_content(key, path, "text")
         ids = tokenizer(read(path)).input_ids
         windows += [ids[start : start + length + 1] for start in range(0, len(ids) - length, length)]
     if not windows:
-        raise ValueError(f"files must contain a text of at least {length + 1:,} tokens for task={NAME}")
+        raise ValueError(f"{key} must contain a text of at least {length + 1:,} tokens")
     order = np.random.default_rng(seed).permutation(len(windows))[:count]
     return np.array([windows[number] for number in sorted(order)], np.int64)

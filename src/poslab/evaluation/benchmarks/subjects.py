@@ -9,20 +9,21 @@ import json
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
+from torch import Tensor
 
 from poslab.configuration.build import build, full_keys
 from poslab.data import cache
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.encodings import EncodingFactory, PositionalEncoding, TemperatureFactory
+from poslab.encodings import EncodingFactory, PositionalEncoding, Rotary, TemperatureFactory
 from poslab.evaluation.benchmarks.harness import HarnessModel
 from poslab.models import Model
 from poslab.pretrained.borrow import exchange
@@ -32,7 +33,11 @@ from poslab.pretrained.families import text_of
 from poslab.pretrained.proof import family_of
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.directory import RunDirectory
-from poslab.runs.loading import load
+from poslab.runs.loading import export, load
+
+if TYPE_CHECKING:
+    from poslab.pretrained.export.directory import Exported
+    from poslab.pretrained.export.gguf_file import ExportedFile
 
 LOCK_TIMEOUT_S = 60
 """Longest time to wait for another process that writes answers."""
@@ -123,6 +128,13 @@ class Subject(ABC):
         return 0
 
     @property
+    def rope(self) -> str:
+        """Its rotation before any training: none, plain, or scaled."""
+        rotations = [encoding for encoding in self.encodings if isinstance(encoding, Rotary)]
+        kinds = {"plain" if rotation.scaling is None else "scaled" for rotation in rotations}
+        return "scaled" if "scaled" in kinds else "plain" if kinds else "none"
+
+    @property
     @abstractmethod
     def files(self) -> list[Path]:
         """Files with its weights and its configuration."""
@@ -145,6 +157,10 @@ class Subject(ABC):
     @abstractmethod
     def lm(self, length: int) -> Any:
         """Return the language model for prompts of at most this many tokens."""
+
+    @abstractmethod
+    def export(self, to: Path) -> Exported | ExportedFile:
+        """Write it, with its tokenizer, as `poslab.export` does."""
 
     @abstractmethod
     def close(self) -> None:
@@ -211,7 +227,12 @@ class PretrainedSubject(Subject):
         super().__init__(name, seed, words, path, device, config)
         self._config, self._dtype = configuration(path), dtype
         self._family = family_of(self._config)
-        self.training_length = self._family.facts(text_of(self._config)).training_length
+        self._facts = self._family.facts(text_of(self._config))
+        self.training_length = self._facts.training_length
+
+    @property
+    def rope(self) -> str:
+        return "none" if self._facts.base is None else "plain" if self._facts.stretch == 1.0 else "scaled"
 
     @property
     def files(self) -> list[Path]:
@@ -276,16 +297,77 @@ class PretrainedSubject(Subject):
             device=str(self.device),
         )
 
+    def export(self, to: Path) -> Exported | ExportedFile:
+        return export(self._opened[0], to)
+
     def close(self) -> None:
         self.__dict__.pop("_opened", None)
         gc.collect()
+
+
+class InWindows(Subject):
+    """A model that reads a longer text in windows of its training length, which move by half of that.
+
+    The baseline of every setting for longer texts, for it costs nothing: each token has at least half a window before
+    it, and of a longer prompt the last tokens are read.
+    """
+
+    def __init__(self, subject: Subject, name: str = "in_windows") -> None:
+        super().__init__(name, subject.seed, subject.words, subject.path, subject.device, subject.config)
+        self._subject, self.training_length, self.steps = subject, subject.training_length, subject.steps
+        self._dtype = getattr(subject, "_dtype", "")
+
+    @property
+    def files(self) -> list[Path]:
+        return self._subject.files
+
+    @property
+    def encodings(self) -> Iterable[PositionalEncoding]:
+        return self._subject.encodings
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._subject.tokenizer
+
+    @property
+    def end(self) -> int | None:
+        return None
+
+    @property
+    def identity(self) -> str:
+        return f"{self._subject.identity}w"
+
+    def lm(self, length: int) -> Any:
+        lm = self._subject.lm(min(length, self.training_length))
+        lm._model_call = partial(logits_in_windows, lm._model_call, self.training_length)
+        return lm
+
+    def export(self, to: Path) -> Exported | ExportedFile:
+        return self._subject.export(to)
+
+    def close(self) -> None:
+        self._subject.close()
+
+
+def logits_in_windows(read: Callable[..., Tensor], window: int, tokens_1T: Tensor, **others: Any) -> Tensor:
+    """Return logits (1, T, V) of a text, each of a token with at least half a window of tokens before it, if there are.
+
+    Args:
+        read: returns the logits of at most `window` tokens.
+    """
+    length, half = tokens_1T.shape[1], max(window // 2, 1)
+    logits = [read(tokens_1T[:, :window], **others)]
+    for covered in range(window, length, half):
+        end = min(covered + half, length)
+        logits.append(read(tokens_1T[:, end - window : end], **others)[:, covered - end :])
+    return torch.cat(logits, 1)
 
 
 class RunSubject(Subject):
     """The model of a finished run.
 
     Args:
-        training_length, steps: of its training; `trust` as of `load`, and others as in `Subject`.
+        training_length, steps: of its training; `trust` and `swap` as of `load`, and others as in `Subject`.
     """
 
     def __init__(
@@ -299,9 +381,10 @@ class RunSubject(Subject):
         training_length: int,
         steps: int,
         trust: Sequence[str] = (),
+        swap: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(name, seed, words, path, device, config)
-        self.training_length, self.steps, self._trust = training_length, steps, trust
+        super().__init__(name, seed, words, path, device, {**config, **(swap or {})})
+        self.training_length, self.steps, self._trust, self._swap = training_length, steps, trust, swap
 
     @property
     def files(self) -> list[Path]:
@@ -317,7 +400,7 @@ class RunSubject(Subject):
 
     @cached_property
     def _model(self) -> Model:
-        return load(self.path, self.device, trust=self._trust)
+        return load(self.path, self.device, self._swap, self._trust)
 
     @property
     def end(self) -> int | None:
@@ -325,6 +408,14 @@ class RunSubject(Subject):
 
     def lm(self, length: int) -> HarnessModel:
         return HarnessModel(self._model, self.tokenizer, length)
+
+    def under(self, name: str, swap: Mapping[str, Any] | None) -> RunSubject:
+        """Return the same weights under another encoding, as `load` swaps it, with a name."""
+        known = (self.seed, self.words, self.path, self.device, self.config, self.training_length, 0)
+        return RunSubject(name, *known, self._trust, swap)
+
+    def export(self, to: Path) -> Exported | ExportedFile:
+        return export(self._model, to, tokenizer=self.tokenizer, length=self.training_length)
 
     def close(self) -> None:
         self.__dict__.pop("_model", None)

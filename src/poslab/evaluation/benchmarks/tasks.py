@@ -174,7 +174,11 @@ class PromptTask(Benchmark):
         self.identity = hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def first_item(self) -> PromptTask:
-        return PromptTask(self.name, self.length or 0, self.items[:1], self.scoring, self.chat)
+        return self.item(0)
+
+    def item(self, number: int) -> PromptTask:
+        """Return the same task with only one of its items."""
+        return PromptTask(self.name, self.length or 0, [self.items[number]], self.scoring, self.chat)
 
     def measure(self, lm: Any, step: StepRunner) -> list[ItemMetric]:
         return _kept(step, self.label, self.work, lambda: self._measured(lm))
@@ -230,6 +234,14 @@ class PromptTask(Benchmark):
             tokenizer_name=lm.tokenizer_name if self.chat else "",
         )
         return [str(instance.args[0]) for instance in sorted(task.instances, key=lambda instance: instance.doc_id)]
+
+    def answer_losses(self, lm: Any) -> np.ndarray:
+        """Return the summed loss in nats and the tokens of each answer, (I, 2)."""
+        answers = [answer_text(self.name, item["outputs"]) for item in self.items]
+        pairs = zip(self._contexts(lm, [item["input"] for item in self.items]), answers, strict=True)
+        scored = lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)])
+        tokens = [len(lm.tok_encode(answer, add_special_tokens=False)) for answer in answers]
+        return np.array([(-score[0], count) for score, count in zip(scored, tokens, strict=True)], np.float64)
 
     def _forced_metrics(self, lm: Any) -> Iterator[ItemMetric]:
         from poslab.evaluation.benchmarks.prompts import only_needles, without_needles
