@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train a model under an encoding, and test it beyond its length",
     "evaluate": "show how far trained models reach, and what they have learned",
     "bench": "measure models on RULER and the tasks of lm-evaluation-harness",
+    "extend": "find a setting of RoPE for longer texts, its price and its files",
     "generate": "continue a text with a trained model, or answer it",
     "sweep": "tune an encoding, or whatever else a run has",
     "advise": "look up what is known of a size, a context and a kind of data",

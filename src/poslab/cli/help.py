@@ -218,6 +218,12 @@ def bench_help(words: list[str]) -> str:
     return _help("bench", "measures models on RULER and lm-evaluation-harness", example, *lines)
 
 
+def extend_help(words: list[str]) -> str:
+    example = "model.path=DIR to=32768 text='[notes/*.txt]' budget=2h"
+    lines = ["The model of a run:", f"  {poslab_command('extend')} run=outputs/RUN to=1024 text='[notes/*.txt]'"]
+    return _help("extend", "finds a setting of RoPE for longer texts, and its price", example, *lines)
+
+
 def generate_help(words: list[str]) -> str:
     what, example = "continues or answers a text with a trained model", 'run=outputs/RUN prompt="A list is"'
     return _help("generate", what, example, "-m seed=1,2,3 makes several texts.")
@@ -372,7 +378,7 @@ def nearest_key(typed: str, known: Iterable[str]) -> str:
     siblings = {key.rpartition(".")[2]: key for key in known if parent and key.rpartition(".")[0] == parent}
     if matches := difflib.get_close_matches(last, siblings, n=1):
         return f"; did you mean {siblings[matches[0]]!r}?"
-    others = {name: keys_of(CONF / f"{name}.yaml") for name in ("evaluate", "bench", "generate", "export")}
+    others = {name: keys_of(CONF / f"{name}.yaml") for name in ("evaluate", "bench", "extend", "generate", "export")}
     others |= {"sweep": {"sweep": "", "n_trials": ""}, "compare": {"comparison": ""}}
     if commands := [poslab_command(name) for name, its_keys in others.items() if typed in its_keys]:
         return f"; hint: it is a key of {listed(commands)}"

@@ -1,0 +1,110 @@
+"""A longer context for a model with RoPE (`python -m src.extend model.path=DIR to=32768 text='[notes/*.txt]'`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from poslab.cli.evaluate import pretrained_choices, swap_of, words_of_model
+from poslab.cli.help import extend_help, keys
+from poslab.cli.hydra_command import check_figure_width, command, quick_imports
+from poslab.configuration.command_line import pip_install, poslab_command
+from poslab.io.files import NotInstalledError
+
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
+    """Extend a model; arguments as of `command`, and `of_model` as of `python -m src.bench`."""
+    check_figure_width(config["figure"]["width"])
+    if bool(of_model) == bool(config["run"]):
+        raise ValueError("model.path must name a pretrained model, as in model.path=DIR, or run a run: run=outputs/RUN")
+    for key, example in (("to", "to=32768"), ("text", "text='[notes/*.txt]'")):
+        if config[key] is None:
+            raise ValueError(f"{key} must be given, as in {example}")
+    for key in ("types", "tasks"):
+        if not isinstance(config[key], list | None):
+            config[key] = [config[key]]
+    for package, extra in (("lm_eval", "lm-eval"), ("transformers", "pretrained")):
+        if find_spec(package) is None:
+            raise NotInstalledError(f"extend needs {package}: {pip_install(extra)}")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before the harness is imported, whose bars it hides
+    with quick_imports():
+        from poslab.experiments.extend.command import run_extend
+        from poslab.experiments.extend.plan import ExtendRequest
+
+        request = ExtendRequest(
+            **{key.name: config[key.name] for key in fields(ExtendRequest) if key.name in config},
+            typed=poslab_command("extend", *of_model, *overrides),
+            figure_width=config["figure"]["width"],
+        )
+    subject_of = partial(_pretrained if of_model else _run, config, of_model)
+    run_extend(subject_of, partial(_export, subject_of, request.to), request)
+
+
+def _pretrained(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
+    """Return a pretrained model under a setting; None is its own positions."""
+    from poslab.experiments.bench import pretrained_subjects
+
+    encoding = "pretrained" if setting is None else dict(setting.keys)
+    (choice,) = pretrained_choices({**config, "encodings": [encoding]}, of_model)
+    (subject,) = pretrained_subjects([choice._replace(name=name)], config["dtype"], config["device"], config["seed"])
+    return subject
+
+
+def _run(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
+    """Return the model of a run under a setting; None is its own positions."""
+    from poslab.experiments.bench import run_subjects
+
+    (subject,) = run_subjects([config["run"]], config["device"], config["trust"])
+    if setting is None:
+        return subject.under(name, None)
+    own, known = subject.config["encoding"], keys("encoding", setting.type)
+    full = {key.rpartition(".")[2]: key.partition(".")[2] for key in reversed(known)}
+    values = {key.rpartition(".")[2]: value for key, value in setting.keys.items() if key != "encoding"}
+    values |= {key: own[key] for key in ("base", "fraction", "layout") if key in own}
+    words = [f"swap.{full[key]}={json.dumps(value)}" for key, value in values.items()]
+    return subject.under(name, swap_of(config["run"], [f"encoding@swap={setting.type}", *words]))
+
+
+def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[str]:
+    """Write the model under a setting, and yield sentences on it."""
+    from transformers.utils import logging
+
+    from poslab.experiments.extend.settings import SERVED_BY
+    from poslab.pretrained.inspection.report import inspect_positions
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+    subject = subject_of(setting, "found")
+    if not folder.exists():
+        exported = subject.export(folder)
+        yield from exported.notes
+    file = folder / "config.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    rope = written.get("rope_parameters") or {}
+    if rope.get("rope_type") != "dynamic" and written["max_position_embeddings"] < to:
+        written["max_position_embeddings"] = to
+        file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    yield f"{folder} is the model under {setting.label}. Programs that compute it: {SERVED_BY[setting.type]}."
+    for finding in inspect_positions(str(folder), to).findings:
+        if finding.level == "warning":
+            yield f"warning: {finding.message}"
+    if "vLLM" in SERVED_BY[setting.type]:
+        served = json.dumps({"rope_parameters": rope})
+        yield "Without the directory, for a server that only takes a setting:"
+        yield f"vllm serve {shlex.quote(subject.path)} --hf-overrides {shlex.quote(served)} --max-model-len {to}"
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    of_model = words_of_model(sys.argv[1:], "extend")
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in of_model]
+    command("extend", partial(main, of_model=of_model), extend_help)

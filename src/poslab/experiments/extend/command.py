@@ -1,0 +1,314 @@
+"""The work of `python -m src.extend`: from a model with RoPE to a setting for longer texts, its price and its files."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from poslab.encodings import Rotary
+from poslab.evaluation.benchmarks import long_text, prompts
+from poslab.evaluation.benchmarks.fitting import text_of
+from poslab.evaluation.benchmarks.subjects import InWindows, Subject
+from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, PromptTask, quieten_harness
+from poslab.evaluation.command import now_and_then
+from poslab.evaluation.settings import Progress, StepRunner, at_once
+from poslab.experiments.bench import BenchRequest, measure, require_metrics, write_scores
+from poslab.experiments.extend.objective import Items, Losses, losses, sets_of
+from poslab.experiments.extend.plan import FINALISTS, SIZES, Clock, ExtendRequest, Plan, seconds_of
+from poslab.experiments.extend.search import Candidate, decided, divided, rungs_of, search
+from poslab.experiments.extend.settings import TYPES, Setting, defaults, space_of
+from poslab.experiments.jobs import one_at_a_time
+from poslab.experiments.report.write import print_table
+from poslab.experiments.storage import claim, naming_storage, open_output, open_storage
+from poslab.experiments.storage_url import Stored
+from poslab.io.files import read_json, write_atomically
+from poslab.io.terminal import HarmlessConsole
+from poslab.report.text import roughly
+
+OWNER = "extend"
+
+SubjectOf = Callable[[Setting | None, str], Subject]
+"""Returns the model under a setting, or under its own positions, by a name."""
+
+Export = Callable[[Setting, Path], Iterable[str]]
+"""Writes the model under a setting to a new directory, and returns sentences on it."""
+
+
+def run_extend(subject_of: SubjectOf, export: Export, request: ExtendRequest) -> None:
+    """Find a setting for longer texts, measure its price, and write the model; the same command resumes.
+
+    Raises:
+        ValueError: for a model without RoPE, a target that is not longer, texts that are too short, a budget that has
+            no time for a search, or an output that belongs to another command.
+    """
+    quieten_harness()
+    console = HarmlessConsole()
+    own = subject_of(None, "own")
+    require_extensible(own, request.to)
+    output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_extend")
+    open_output(output)
+    claim(output, OWNER, "runs")
+    stored = Stored(name=OWNER, question="", output=str(output))
+    with one_at_a_time(output), naming_storage(stored):
+        _require_same(output / "extend.json", {"model": own.identity, **request.identity})
+        steps = Steps(subject_of, request, output, console)
+        plan = steps.plan()
+        print_table(console, f"from {own.training_length:,} to {request.to:,} tokens in {request.budget}", plan.table())
+        if request.dry_run:
+            return
+        sets = steps.sets(plan)
+        candidates = steps.search(sets["search"], plan)
+        chosen = steps.decide(sets["decision"], candidates)
+        summary = steps.report(chosen, sets["report"])
+        lines = list(export(chosen.setting, output / "model"))
+        print_table(console, f"{request.to:,} tokens, on texts that decided nothing", summary)
+        console.print(f"report: {output / 'report' / 'report.html'}", soft_wrap=True)
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
+
+def require_extensible(own: Subject, to: int) -> None:
+    """Raise ValueError for a model without plain RoPE, or a context that is not longer than its own."""
+    if own.rope == "none":
+        raise ValueError(f"{own.path} must have RoPE: other positions have no setting for longer texts")
+    if own.rope == "scaled":
+        raise ValueError(
+            f"{own.path} must have RoPE without a scaling, and its own is scaled already: change its factor by "
+            "encodings= of poslab bench, and compare"
+        )
+    if to <= own.training_length:
+        raise ValueError(f"to must be above the context of the model, {own.training_length:,} tokens, got {to:,}")
+
+
+def _require_same(file: Path, asked: Mapping[str, Any]) -> None:
+    """Keep what was asked; ValueError if something else was asked in the same directory."""
+    if file.exists():
+        known = read_json(file)
+        if different := [key for key, value in asked.items() if known.get(key) != value]:
+            raise ValueError(
+                f"output={file.parent} was started with another {different[0]}: repeat that command, or name another "
+                "output"
+            )
+    write_atomically(file, json.dumps(dict(asked), indent=2))
+
+
+class Steps:
+    """The steps of an extension; each continues where it was interrupted."""
+
+    def __init__(self, subject_of: SubjectOf, request: ExtendRequest, output: Path, console: HarmlessConsole) -> None:
+        self.subject_of, self.request, self.output, self.console = subject_of, request, output, console
+        self.windowed = InWindows(subject_of(None, "own"))
+        self.context = self.windowed.training_length
+        self.stretch = request.to / self.context
+        self.clock = Clock(output / "clock.json")
+        self.announce: Callable[[str], None] = now_and_then(partial(console.print, soft_wrap=True))
+        self._progress: dict[str, Progress] = {}
+
+    def plan(self) -> Plan:
+        """Return the plan, by the time of one text with its prompts, which is measured once."""
+        file = self.output / "plan.json"
+        if not file.exists():
+            least = {name: smallest for name, (smallest, _) in SIZES.items()}
+            items = self._sets(least)["search"]
+            subject = self.subject_of(defaults(["yarn"], self.stretch)[0], "yarn")
+            every = np.ones((items.size, items.length), bool)
+            losses(subject, items, every, 1, at_once)  # loads the model
+            self.clock.begin()
+            losses(subject, items, every, 1, at_once)
+            write_atomically(file, json.dumps({"item": self.clock.spent("timing")}))
+            subject.close()
+        item = read_json(file).get("item")
+        if not isinstance(item, float) or not 0 < item < 1e9:
+            raise ValueError(f"{file} is damaged: item must be the seconds of a text")
+        return Plan.of(seconds_of(self.request.budget), item)
+
+    def sets(self, plan: Plan) -> dict[str, Items]:
+        """Return the sets of texts and prompts, which stay as large under another budget."""
+        file = self.output / "sizes.json"
+        if not file.exists():
+            write_atomically(file, json.dumps(plan.sizes))
+        return self._sets(read_json(file))
+
+    def _sets(self, sizes: Mapping[str, int]) -> dict[str, Items]:
+        request = self.request
+        return sets_of(self.windowed, request.text, request.tasks, request.to, sizes, request.seed)
+
+    def step(self, subject: Subject, label: str = "in windows") -> StepRunner:
+        """Return what makes and keeps the numbers of a model, whose positions are announced by a label."""
+        progress = self._progress.setdefault(
+            subject.identity, Progress(self.announce, self.output / "kept" / subject.identity[:40])
+        )
+        progress.begin(label)
+        return progress.step
+
+    def measured(self, setting: Setting | None, items: Items, is_key: np.ndarray, count: int) -> Losses:
+        """Return the losses of the model under a setting; None is its own positions in windows."""
+        subject = self.windowed if setting is None else self.subject_of(setting, "searched")
+        step = self.step(subject) if setting is None else self.step(subject, setting.label)
+        try:
+            return losses(subject, items, is_key, count, step)
+        finally:
+            subject.close()
+
+    def search(self, items: Items, plan: Plan) -> list[Candidate]:
+        """Return the settings that were measured on all texts of the search, with better divisors of the best one."""
+        is_key = items.key_tokens(self.step(self.windowed))
+        rungs = rungs_of(items.size)
+        own = {n: self.measured(None, items, is_key, n).short for n in rungs}
+        types = list(self.request.types or TYPES)
+
+        def measure(setting: Setting, count: int) -> Losses:
+            return self.measured(setting, items, is_key, count)
+
+        self.clock.begin()
+        trials = self.request.trials or 10_000
+
+        def goes_on(number: int) -> bool:
+            return number < trials and (self._has_time("search", plan) or number < len(types))
+
+        space = space_of(types, self.stretch, self.context)
+        storage = open_storage(Stored(name=OWNER, question="", output=str(self.output)))
+        first = defaults(types, self.stretch)
+        margin, seed = self.request.margin, self.request.seed
+        candidates = search(OWNER, storage, space, first, measure, own, margin, goes_on, seed)
+        if not candidates:
+            raise ValueError("trials must be more: none was measured on all texts")
+        best = decided(candidates, margin)
+        rotation = self._rotation(best.setting)
+        if rotation is not None:
+            self.clock.begin()
+            full = partial(measure, count=rungs[-1])
+            goes = partial(self._has_divisors, best.setting.identity, itertools.count(), plan)
+            candidates += divided(best, *rotation, full, own[rungs[-1]], margin, goes)
+        columns = ["setting", "text", "answers", "price"]
+        rows = [(c.setting.label, c.losses.text, c.losses.answers, c.price) for c in candidates]
+        write_atomically(self.output / "search.csv", pd.DataFrame(rows, columns=columns).to_csv(index=False))
+        return candidates
+
+    def _has_time(self, step: str, plan: Plan) -> bool:
+        """Return whether a step has time left, and announce how much."""
+        left = plan.seconds[step] - self.clock.spent(step)
+        if left > 0:
+            self.announce(f"{step}: {roughly(left)} left")
+        return left > 0
+
+    def _has_divisors(self, start: str, numbers: Iterator[int], plan: Plan) -> bool:
+        """Return whether to measure the next divisors: those that were measured before, others while time is left."""
+        file, number = self.output / "divisors.json", next(numbers)
+        known = read_json(file) if file.exists() else {}
+        measured = known.get("measured") if known.get("start") == start else 0
+        is_known = isinstance(measured, int) and number < measured
+        if is_known or self._has_time("divisors", plan):
+            if not is_known:
+                write_atomically(file, json.dumps({"start": start, "measured": number + 1}))
+            return True
+        return False
+
+    def _rotation(self, setting: Setting) -> tuple[list[float], float] | None:
+        """Return the divisor of each pair under a setting, and its attention factor; None where they are not fixed."""
+        subject = self.subject_of(setting, "searched")
+        rotary = rotary_of(subject.encodings)
+        subject.close()
+        if rotary is None or rotary.depends_on_length:
+            return None
+        frequencies, factor = rotary.scaled_frequencies(self.request.to)
+        plain = rotary._unscaled(rotary.rotary_dim, None)
+        return (plain.double() / frequencies.double().clamp_min(1e-12)).clamp(1e-9, 1e9).tolist(), factor
+
+    def decide(self, items: Items, candidates: Sequence[Candidate]) -> Candidate:
+        """Return the setting that is best on other texts, among the best of the search and YaRN's default."""
+        is_key = items.key_tokens(self.step(self.windowed))
+        own = self.measured(None, items, is_key, items.size).short
+        ranked = sorted(candidates, key=lambda c: (c.price > self.request.margin, c.losses.objective))
+        yarn = defaults(["yarn"], self.stretch)[0]
+        settings = {c.setting.identity: c.setting for c in ranked[:FINALISTS]} | {yarn.identity: yarn}
+        finalists = []
+        for setting in settings.values():
+            self.announce(f"decision: {setting.label} ...")
+            measured = self.measured(setting, items, is_key, items.size)
+            finalists.append(Candidate(setting, measured, measured.short - own))
+        return decided(finalists, self.request.margin)
+
+    def report(self, chosen: Candidate, items: Items) -> pd.DataFrame:
+        """Measure the chosen setting, YaRN's default and the untouched model on texts that decided nothing.
+
+        Returns:
+            A row for each, with its losses, and its price within the old context.
+        """
+        request = self.request
+        named = {"found": chosen.setting, "yarn": defaults(["yarn"], self.stretch)[0]}
+        if named["yarn"].identity == chosen.setting.identity:
+            del named["yarn"]
+        subjects: list[Subject] = [self.windowed, self.subject_of(None, "own_positions")]
+        subjects += [self.subject_of(setting, name) for name, setting in named.items()]
+        benchmarks = list(self._benchmarks(items))
+        measured = {(subject.name, subject.seed): measure(subject, benchmarks, self.announce) for subject in subjects}
+        require_metrics(benchmarks, measured)
+        asked = BenchRequest(
+            tasks=list(request.tasks),
+            margin=5.0,
+            loss_margin=request.margin,
+            baseline=self.windowed.name,
+            output=str(self.output / "report"),
+            typed=request.typed,
+            figure_width=request.figure_width,
+        )
+        (self.output / "report").mkdir(exist_ok=True)
+        write_scores(subjects, benchmarks, measured, asked, self.output / "report", HarmlessConsole(quiet=True))
+        lengths = (request.to, self.context)
+        return summary_of([measured[subject.name, subject.seed] or [] for subject in subjects], subjects, *lengths)
+
+    def _benchmarks(self, items: Items) -> Iterator[Benchmark]:
+        yield long_text.LongText(items.windows, items.key_tokens)
+        old = items.windows[:, -self.context - 1 :]
+        yield long_text.LongText(old, long_text.key_tokens(old, lambda: self.windowed.lm(self.context), "own"))
+        text, seed = text_of(self.request.text), self.request.seed + 3
+        lengths = [self.context, self.request.to]
+        for task in self.request.tasks:
+            for length in lengths:
+                try:
+                    made = prompts.items(task, self.windowed.tokenizer, length, items.size, seed, text=text)
+                except ValueError:  # too short for a prompt
+                    continue
+                yield PromptTask(task, length, made, ("generated", "forced"))
+
+
+def summary_of(
+    measured: Sequence[Sequence[Sequence[ItemMetric] | None]], subjects: Sequence[Subject], to: int, context: int
+) -> pd.DataFrame:
+    """Return a row for each model: losses and answers at the new length, and the price within the old context.
+
+    The price is the loss that is added to the loss of the first model, with a 95% interval over texts.
+    """
+    rows: list[tuple[str, ...]] = []
+    for subject, of_model in zip(subjects, measured, strict=True):
+        metrics = [metric for of_task in of_model for metric in of_task or ()]
+
+        def mean(name: str, metrics: Sequence[ItemMetric] = metrics) -> str:
+            of_name = [metric for metric in metrics if metric.name == name and metric.length == to]
+            counts = sum(sum(metric.counts) for metric in of_name)
+            return f"{sum(sum(metric.sums) for metric in of_name) / counts:.3f}" if counts else "–"
+
+        within = next(np.array(m.sums) / m.counts for m in metrics if m.name == "loss" and m.length == context)
+        if not rows:
+            first = within
+        added = within - first
+        spread = added.std(ddof=1) / len(added) ** 0.5 * t.ppf(0.975, len(added) - 1) if len(added) > 1 else np.nan
+        price = f"{added.mean():.3f} ± {spread:.3f}" if rows else "–"
+        rows.append((subject.name, mean("key_loss"), mean("answer_loss"), mean("forced_match"), price))
+    columns = ["positions", "key loss", "answer loss", "answers %", f"price at {context:,}"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def rotary_of(encodings: Any) -> Rotary | None:
+    """Return the rotation of a stack of encodings; None if there is none."""
+    return next((encoding for encoding in encodings if isinstance(encoding, Rotary)), None)

@@ -1,0 +1,304 @@
+"""The search of settings finds planted optima within the price, and an extension resumes, and ends in files."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from optuna.storages import InMemoryStorage
+
+pytest.importorskip("lm_eval")
+pytest.importorskip("transformers")
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from poslab.cli.argv import expand_aliases
+from poslab.cli.extend import _export
+from poslab.cli.help import keys
+from poslab.configuration.command_line import CONF
+from poslab.evaluation.benchmarks.subjects import PretrainedSubject, logits_in_windows
+from poslab.experiments.composition import Composer
+from poslab.experiments.extend import objective
+from poslab.experiments.extend.command import run_extend
+from poslab.experiments.extend.objective import Losses, beyond
+from poslab.experiments.extend.plan import SIZES, Clock, ExtendRequest, Plan, seconds_of
+from poslab.experiments.extend.search import Candidate, decided, divided, rungs_of, search
+from poslab.experiments.extend.settings import TYPES, Setting, defaults, space_of
+from poslab.pretrained.borrow import exchange
+from poslab.runs.loading import export
+
+ALIASES = [key for name in (*TYPES, "longrope") for key in keys("encoding", name)]
+pytestmark = pytest.mark.slow  # they import the harness, and start commands
+
+
+def test_a_token_is_predicted_from_at_least_half_a_window():
+    """A model whose logits are the tokens that it sees shows what it has read."""
+
+    def read(tokens_1T):
+        assert tokens_1T.shape[1] <= 8
+        seen = [tokens_1T[0, : n + 1].tolist() for n in range(tokens_1T.shape[1])]
+        return torch.tensor([[[len(tokens), tokens[0], tokens[-1]] for tokens in seen]])
+
+    for length in (1, 5, 8, 9, 12, 31):
+        logits_T3 = logits_in_windows(read, 8, torch.arange(length)[None])[0]
+        assert logits_T3[:, 2].tolist() == [*range(length)]  # each position once, in order
+        assert (logits_T3[8:, 0] >= 4).all()
+        assert (logits_T3[:8, 1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800)]
+)
+def test_a_budget_is_a_time(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "2", "-2h", "0m", "two hours", "2h 5x", "1e9h", None])
+def test_a_budget_that_is_no_time_is_one_sentence(text):
+    with pytest.raises(ValueError, match=r"^budget must be a time such as 2h"):
+        seconds_of(text)
+
+
+def test_a_longer_budget_reads_more_texts_and_a_short_one_is_one_sentence():
+    short, long = Plan.of(600, 2.0), Plan.of(6000, 2.0)
+    assert all(short.sizes[name] <= long.sizes[name] <= SIZES[name][1] for name in SIZES)
+    assert math.isclose(sum(long.seconds.values()), 6000)
+    with pytest.raises(ValueError, match=r"^budget must be longer: a text and its prompts take about 60 s"):
+        Plan.of(600, 60.0)
+
+
+def test_a_clock_counts_over_interruptions(tmp_path):
+    first = Clock(tmp_path / "clock.json")
+    first.begin()
+    spent = first.spent("search")
+    second = Clock(tmp_path / "clock.json")
+    assert second.spent("search") >= spent
+    (tmp_path / "clock.json").write_text('{"search": -5, "divisors": "x"}')
+    assert 0 <= Clock(tmp_path / "clock.json").spent("search") < 5
+
+
+def test_all_tokens_beyond_the_context_count_where_few_are_key_tokens():
+    few, many = np.zeros((2, 100), bool), np.zeros((2, 100), bool)
+    few[:, 60], many[:, 40:] = True, True
+    assert beyond(lambda step: few, 50)(None).tolist() == [[False] * 50 + [True] * 50] * 2
+    assert beyond(lambda step: many, 50)(None).sum() == 100
+
+
+def bowl(best, price=0.0):
+    """Losses that are least at these values, in logarithms, and the number of items that were asked for."""
+    asked = []
+
+    def measure(setting, count):
+        asked.append((setting.identity, count))
+        away = 0.0 if setting.type == best["encoding"] else 1.0
+        away += sum(
+            math.log(setting.keys[key] / best[key]) ** 2
+            for key in best
+            if isinstance(best[key], float) and key in setting.keys
+        )
+        return Losses(away, 0.0, 2.0 + (price if setting.type == "yarn" else 0.0))
+
+    return measure, asked
+
+
+BEST = {"encoding": "yarn", "encoding.factor": 6.0, "encoding.beta_fast": 16.0}
+
+
+def searched(measure, trials, storage=None, margin=0.02):
+    space, first, own = space_of(TYPES, 4.0, 1024), defaults(TYPES, 4.0), dict.fromkeys(rungs_of(4), 2.0)
+    return search(
+        "x", storage or InMemoryStorage(), space, first, measure, own, margin, lambda number: number < trials, 1
+    )
+
+
+def test_a_search_finds_a_planted_setting():
+    measure, _ = bowl(BEST)
+    best = decided(searched(measure, 60), 0.02)
+    of_yarn = measure(defaults(["yarn"], 4.0)[0], 4).objective
+    assert best.setting.type == "yarn"
+    assert best.losses.objective < 0.3 * of_yarn
+
+
+def test_a_setting_above_the_price_is_not_chosen():
+    measure, _ = bowl(BEST, price=0.5)
+    best = decided(searched(measure, 30), 0.02)
+    assert best.setting.type != "yarn"
+    assert best.price <= 0.02
+    candidates = [c for c in searched(measure, 30) if c.setting.type == "yarn"]
+    assert decided(candidates, 0.02).price == 0.5  # the least of what there is
+
+
+def test_a_search_tries_the_defaults_first_and_drops_bad_settings_early():
+    measure, asked = bowl(BEST)
+    searched(measure, 20)
+    order = list(dict.fromkeys(identity for identity, _ in asked))
+    assert order[: len(TYPES)] == [setting.identity for setting in defaults(TYPES, 4.0)]
+    whole = {identity for identity, count in asked if count == 4}
+    assert 0 < len(whole) < len(order)
+
+
+def test_a_search_that_was_killed_repeats_no_trial():
+    storage, (measure, asked) = InMemoryStorage(), bowl(BEST)
+
+    def killed(setting, count):
+        if len(asked) == 11:
+            raise KeyboardInterrupt
+        return measure(setting, count)
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(killed, 20, storage)
+    interrupted = len({identity for identity, _ in asked})
+    searched(measure, 20, storage)
+    after = [identity for identity, count in asked[11:] if count == 1]
+    assert len(set(after)) == len(after)
+    assert len({identity for identity, _ in asked}) <= 20 + 1
+    assert interrupted < 20
+
+
+def test_dividing_and_conquering_finds_planted_divisors():
+    planted = np.array([1.0, 1.0, 1.0, 1.2, 2.0, 3.0, 4.0, 4.0])
+
+    def measure(setting):
+        divisors = np.array(setting.keys["encoding.long_factors"])
+        assert setting.keys["encoding.short_factors"] == setting.keys["encoding.long_factors"]
+        return Losses(float((np.log(divisors / planted) ** 2).sum()), 0.0, 2.0)
+
+    start = [2.0] * 8
+    first = Losses(float((np.log(np.array(start) / planted) ** 2).sum()), 0.0, 2.0)
+    found = list(
+        divided(Candidate(Setting({"encoding": "yarn"}), first, 0.0), start, 1.1, measure, 2.0, 0.02, lambda: True)
+    )
+    losses = [candidate.losses.objective for candidate in found]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.35 * first.objective
+    assert found[-1].setting.keys["encoding.attention_factor"] == 1.1
+    left = iter([True] * 3 + [False])
+    assert (
+        len(list(divided(Candidate(found[0].setting, first, 0.0), start, 1.1, measure, 2.0, 0.02, lambda: next(left))))
+        <= 3
+    )
+
+
+def test_divisors_above_the_price_are_not_taken():
+    start = Candidate(Setting({"encoding": "yarn"}), Losses(1.0, 0.0, 2.0), 0.0)
+    dear = Losses(0.1, 0.0, 2.5)
+    assert list(divided(start, [1.0] * 4, 1.0, lambda setting: dear, 2.0, 0.02, lambda: True)) == []
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A tiny Llama of bytes with a context of 128."""
+    torch.manual_seed(0)
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    library = Tokenizer(models.BPE({letter: n for n, letter in enumerate(sorted(letters))} | {"<end>": 256}, []))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    folder = tmp_path_factory.mktemp("llama") / "model"
+    PreTrainedTokenizerFast(tokenizer_object=library, eos_token="<end>").save_pretrained(folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=257, **sizes, max_position_embeddings=128)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    words = np.random.default_rng(0).integers(97, 123, (6, 2000), dtype=np.uint8)
+    for number, letters in enumerate(words):
+        (folder / f"{number}.txt").write_bytes(letters.tobytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extend(directory, texts):
+    """Extends the tiny Llama, or another; the composed words of a setting are those of the command."""
+    composer = Composer(CONF, [])
+
+    def subject_of(path, setting, name):
+        keys = {"encoding": "pretrained"} if setting is None else setting.keys
+        words = ["model=pretrained", f"model.path={path}", "dataset.sequence_length=128", "seed=42"]
+        words += expand_aliases([composer.override(key, value) for key, value in keys.items()], ALIASES)
+        return PretrainedSubject(name, 42, words, str(path), torch.device("cpu"), composer.resolved(words))
+
+    def extended(output, path=directory, written=None, **others):
+        asked = {"to": 512, "text": f"{texts}/*.txt", "tasks": ["passkey"], "budget": "30s", "trials": 5, "seed": 42}
+        request = ExtendRequest(**asked | others, output=str(output))
+        run_extend(partial(subject_of, path), written or (lambda setting, folder: [setting.label]), request)
+
+    return extended
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_an_extension_resumes_and_measures_nothing_twice(extend, tmp_path, capsys, monkeypatch):
+    extend(tmp_path / "out")
+    first = capsys.readouterr().out
+    assert max(len(line) for line in first.splitlines() if "─" in line) <= 80
+    assert (tmp_path / "out" / "report" / "report.html").exists()
+    asked = []
+    monkeypatch.setattr(objective, "token_losses", lambda lm, ids: asked.append(ids))
+    extend(tmp_path / "out")
+    again = capsys.readouterr().out
+    assert asked == []
+    assert again.split("answers %")[1] == first.split("answers %")[1]
+    with pytest.raises(ValueError, match=r"was started with another margin"):
+        extend(tmp_path / "out", margin=0.5)
+
+
+def test_a_kept_file_that_is_damaged_is_measured_again(extend, tmp_path, capsys):
+    extend(tmp_path / "out", dry_run=True)
+    for file in (tmp_path / "out" / "kept").rglob("*.npy"):
+        file.write_bytes(b"no numbers")
+    (tmp_path / "out" / "plan.json").write_text('{"item": "x"}')
+    with pytest.raises(ValueError, match=r"plan.json is damaged"):
+        extend(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"to": 64}, r"^to must be above the context of the model, 128 tokens, got 64$"),
+        ({"to": 8192}, r"^text must contain a text of at least 8,193 tokens$"),
+        ({"text": "none/*.txt"}, r"^text .*none"),
+        ({"tasks": ["niah"]}, r"^unknown task 'niah'"),
+        ({"types": ["alibi"]}, r"^types must be of .*, got alibi$"),
+        ({"budget": "1s"}, r"^budget must be longer"),
+    ],
+)
+def test_a_mistake_is_one_sentence(extend, tmp_path, others, message):
+    with pytest.raises(ValueError, match=message):
+        extend(tmp_path / "out", **others)
+
+
+def test_a_rotation_that_is_scaled_already_is_one_sentence(extend, directory, tmp_path):
+    scaled = tmp_path / "scaled"
+    shutil.copytree(directory, scaled)
+    config = json.loads((scaled / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    (scaled / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"scaled already"):
+        extend(tmp_path / "out", scaled)
+
+
+def test_what_is_written_loads_in_transformers_under_the_setting(directory, tmp_path):
+    setting = Setting({"encoding": "yarn", "encoding.factor": 3.0})
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    exchange(model, "yarn", factor=3.0)
+    subject = SimpleNamespace(export=lambda folder: export(model, folder), path=str(directory))
+    lines = list(_export(lambda setting, name: subject, 512, setting, tmp_path / "model"))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["max_position_embeddings"] == 512  # and not 3 times 128
+    assert config["rope_parameters"]["factor"] == 3.0
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokens = torch.arange(200)[None]
+    assert torch.allclose(loaded(tokens).logits, model(tokens).logits, atol=1e-4)
+    assert any("vllm serve" in line and '"rope_type": "yarn"' in line for line in lines)
