@@ -162,6 +162,67 @@ def test_a_search_that_was_killed_repeats_no_trial():
     assert interrupted < 20
 
 
+def test_a_trial_that_costs_too_much_does_not_prune_a_cheaper_one():
+    """Low losses are only above the price here, as where a larger factor reads far texts and spoils near ones."""
+
+    def measure(setting, count):
+        dear = setting.keys.get("encoding.factor", 0.0) > 3.0
+        return Losses(0.1 if dear else 1.0, 0.0, 2.5 if dear else 2.0)
+
+    best = decided(searched(measure, 40), 0.02)
+    assert best.price == 0.0
+
+
+def test_a_search_that_was_killed_while_the_defaults_were_queued_tries_them_all():
+    storage, asked = InMemoryStorage(), []
+
+    def killed(setting, count):
+        raise KeyboardInterrupt
+
+    def measure(setting, count):
+        asked.append(setting.identity)
+        return Losses(1.0, 0.0, 2.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(killed, 20, storage)
+    searched(measure, 5, storage)
+    assert set(asked) == {setting.identity for setting in defaults(TYPES, 4.0)}
+
+
+def test_a_search_that_was_killed_ends_as_one_that_was_not():
+    def search_of(kills):
+        storage, (measure, _), left = InMemoryStorage(), bowl(BEST), list(kills)
+
+        def interrupted(setting, count):
+            if left and left[0] == 0:
+                left.pop(0)
+                raise KeyboardInterrupt
+            if left:
+                left[0] -= 1
+            return measure(setting, count)
+
+        while True:
+            try:
+                return [candidate.setting.identity for candidate in searched(interrupted, 25, storage)]
+            except KeyboardInterrupt:
+                continue
+
+    assert sorted(search_of([7, 20, 3])) == sorted(search_of([]))
+
+
+def test_a_price_that_is_no_number_is_the_highest():
+    good = Candidate.of(Setting({"encoding": "yarn"}), Losses(1.0, 0.0, 2.03), 2.0)
+    broken = Candidate.of(Setting({"encoding": "rope_ntk"}), Losses(1.0, 0.0, math.nan), 2.0)
+    assert decided([broken, good], 0.02) is good
+    assert broken.price == math.inf
+
+
+@pytest.mark.parametrize("stretch", [1.01, 2.0, 4.0, 512.0, 100_000.0])
+def test_the_space_contains_the_defaults(stretch):
+    space = space_of(TYPES, stretch, 1024)
+    assert all(space.contains(space.defaults(setting.keys)) for setting in defaults(TYPES, stretch))
+
+
 def test_dividing_and_conquering_finds_planted_divisors():
     planted = np.array([1.0, 1.0, 1.0, 1.2, 2.0, 3.0, 4.0, 4.0])
 
@@ -261,6 +322,21 @@ def test_a_kept_file_that_is_damaged_is_measured_again(extend, tmp_path, capsys)
     (tmp_path / "out" / "plan.json").write_text('{"item": "x"}')
     with pytest.raises(ValueError, match=r"plan.json is damaged"):
         extend(tmp_path / "out")
+    (tmp_path / "out" / "plan.json").write_text('{"item": 0.1}')
+    for damaged in ('{"search": "a", "decision": 2, "report": 2}', "{}", '{"search": 1, "decision": 2, "report": 1e9}'):
+        (tmp_path / "out" / "sizes.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"sizes.json is damaged"):
+            extend(tmp_path / "out")
+
+
+def test_other_texts_are_not_mixed_with_what_is_known(extend, tmp_path):
+    (tmp_path / "text.txt").write_text("".join(chr(97 + n * n % 26) for n in range(4000)))
+    request = {"text": str(tmp_path / "text.txt"), "budget": "30s"}
+    extend(tmp_path / "out", dry_run=True, **request)
+    (tmp_path / "out" / "sizes.json").write_text('{"search": 1, "decision": 2, "report": 2}')
+    (tmp_path / "out" / "texts.json").write_text('{"content of text": ["of", "other", "texts"]}')
+    with pytest.raises(ValueError, match=r"was started with another content of text"):
+        extend(tmp_path / "out", **request)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +347,7 @@ def test_a_kept_file_that_is_damaged_is_measured_again(extend, tmp_path, capsys)
         ({"text": "none/*.txt"}, r"^text .*none"),
         ({"tasks": ["niah"]}, r"^unknown task 'niah'"),
         ({"types": ["alibi"]}, r"^types must be of .*, got alibi$"),
+        ({"types": []}, r"^types must not be empty"),
         ({"budget": "1s"}, r"^budget must be longer"),
     ],
 )
@@ -294,6 +371,8 @@ def test_what_is_written_loads_in_transformers_under_the_setting(directory, tmp_
     model = AutoModelForCausalLM.from_pretrained(directory)
     exchange(model, "yarn", factor=3.0)
     subject = SimpleNamespace(export=lambda folder: export(model, folder), path=str(directory))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")  # of an export that was killed, or of another setting
     lines = list(_export(lambda setting, name: subject, 512, setting, tmp_path / "model"))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["max_position_embeddings"] == 512  # and not 3 times 128
@@ -301,4 +380,13 @@ def test_what_is_written_loads_in_transformers_under_the_setting(directory, tmp_
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokens = torch.arange(200)[None]
     assert torch.allclose(loaded(tokens).logits, model(tokens).logits, atol=1e-4)
-    assert any("vllm serve" in line and '"rope_type": "yarn"' in line for line in lines)
+    assert any("vllm serve" in line and '"max_position_embeddings": 512' in line for line in lines)
+
+    subject.export = None  # the same setting is not written again
+    assert list(_export(lambda setting, name: subject, 512, setting, tmp_path / "model"))[-1] == lines[-1]
+    other = Setting({"encoding": "yarn", "encoding.factor": 8.0})
+    exchange(model, "yarn", factor=8.0)
+    subject.export = lambda folder: export(model, folder)
+    list(_export(lambda setting, name: subject, 512, other, tmp_path / "model"))
+    written = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert written["rope_parameters"]["factor"] == 8.0

@@ -27,12 +27,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     """
     check_figure_width(config["figure"]["width"])
     runs = _runs(config, of_model, overrides)
-    for key in ("tasks", "lengths", "scoring"):
-        if not isinstance(config[key], list | None):
-            config[key] = [config[key]]
-    if find_spec("lm_eval") is None:
-        raise NotInstalledError(f"bench needs lm_eval: {pip_install('lm-eval')}")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # before the harness is imported, whose bars it hides
+    prepare_harness(config, "bench", ("tasks", "lengths", "scoring"))
     with quick_imports():
         from poslab.experiments.bench import BenchRequest, pretrained_subjects, run_bench, run_subjects
 
@@ -47,6 +42,16 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     else:
         subjects = run_subjects(runs, config["device"], config["trust"])
     run_bench(subjects, request)
+
+
+def prepare_harness(config: dict[str, Any], name: str, lists: Sequence[str]) -> None:
+    """Require the harness for a command, hide its bars, and make single values of some keys lists."""
+    for key in lists:
+        if not isinstance(config[key], list | None):
+            config[key] = [config[key]]
+    if find_spec("lm_eval") is None:
+        raise NotInstalledError(f"{name} needs lm_eval: {pip_install('lm-eval')}")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before the harness is imported
 
 
 def _runs(config: dict[str, Any], of_model: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from poslab.cli.bench import prepare_harness
 from poslab.cli.evaluate import pretrained_choices, swap_of, words_of_model
 from poslab.cli.help import extend_help, keys
 from poslab.cli.hydra_command import check_figure_width, command, quick_imports
-from poslab.configuration.command_line import pip_install, poslab_command
-from poslab.io.files import NotInstalledError
+from poslab.configuration.command_line import poslab_command
+from poslab.io.files import read_json, write_atomically
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
@@ -28,13 +28,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     for key, example in (("to", "to=32768"), ("text", "text='[notes/*.txt]'")):
         if config[key] is None:
             raise ValueError(f"{key} must be given, as in {example}")
-    for key in ("types", "tasks"):
-        if not isinstance(config[key], list | None):
-            config[key] = [config[key]]
-    for package, extra in (("lm_eval", "lm-eval"), ("transformers", "pretrained")):
-        if find_spec(package) is None:
-            raise NotInstalledError(f"extend needs {package}: {pip_install(extra)}")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # before the harness is imported, whose bars it hides
+    prepare_harness(config, "extend", ("types", "tasks"))
     with quick_imports():
         from poslab.experiments.extend.command import run_extend
         from poslab.experiments.extend.plan import ExtendRequest
@@ -83,22 +77,25 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
-    subject = subject_of(setting, "found")
-    if not folder.exists():
-        exported = subject.export(folder)
-        yield from exported.notes
-    file = folder / "config.json"
-    written = json.loads(file.read_text(encoding="utf-8"))
-    rope = written.get("rope_parameters") or {}
-    if rope.get("rope_type") != "dynamic" and written["max_position_embeddings"] < to:
-        written["max_position_embeddings"] = to
-        file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    subject, record, file = subject_of(setting, "found"), folder.with_name("exported.json"), folder / "config.json"
+    is_whole = file.exists() and record.exists() and read_json(record).get("setting") == setting.identity
+    if not is_whole:
+        shutil.rmtree(folder, ignore_errors=True)  # of another setting, or not finished
+        yield from subject.export(folder).notes
+    written = read_json(file)
+    text = written.get("text_config", written)
+    rope = text.get("rope_parameters") or {}
+    kinds = [rope] if "rope_type" in rope else [of_kind for of_kind in rope.values() if isinstance(of_kind, dict)]
+    if all(of_kind.get("rope_type") != "dynamic" for of_kind in kinds):  # a dynamic one is stretched from there on
+        text["max_position_embeddings"] = max(text["max_position_embeddings"], to)
+        write_atomically(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
+    write_atomically(record, json.dumps({"setting": setting.identity}))
     yield f"{folder} is the model under {setting.label}. Programs that compute it: {SERVED_BY[setting.type]}."
     for finding in inspect_positions(str(folder), to).findings:
         if finding.level == "warning":
             yield f"warning: {finding.message}"
     if "vLLM" in SERVED_BY[setting.type]:
-        served = json.dumps({"rope_parameters": rope})
+        served = json.dumps({key: text[key] for key in ("rope_parameters", "max_position_embeddings") if key in text})
         yield "Without the directory, for a server that only takes a setting:"
         yield f"vllm serve {shlex.quote(subject.path)} --hf-overrides {shlex.quote(served)} --max-model-len {to}"
 

@@ -107,7 +107,7 @@ def token_losses(lm: Any, ids: np.ndarray) -> np.ndarray:
     return torch.cat(losses).double().cpu().numpy()
 
 
-def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str) -> KeyTokens:
+def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str, context: int | None = None) -> KeyTokens:
     """Return what makes the mask (N, T) of the tokens that an evaluator predicts, and only with the long context.
 
     They have a log probability above `MIN_LOG_P` in the window, and one lower by more than `MIN_GAIN` after a short
@@ -118,9 +118,10 @@ def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str) -> 
         windows: (N, T + 1).
         evaluator: makes the language model, whose training length is at least T.
         name: of the evaluator, for labels.
+        context: tokens that the evaluator reads at once, for the size of the short context; None is T.
     """
     length = windows.shape[1] - 1
-    short = max(min(SHORT, length // SHARE), 2)
+    short = max(min(SHORT, (context or length) // SHARE), 2)
     stride = max(short // STRIDES, 1)
     masks: list[np.ndarray] = []
 

@@ -315,7 +315,6 @@ class InWindows(Subject):
     def __init__(self, subject: Subject, name: str = "in_windows") -> None:
         super().__init__(name, subject.seed, subject.words, subject.path, subject.device, subject.config)
         self._subject, self.training_length, self.steps = subject, subject.training_length, subject.steps
-        self._dtype = getattr(subject, "_dtype", "")
 
     @property
     def files(self) -> list[Path]:

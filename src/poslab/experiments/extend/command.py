@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ import pandas as pd
 from scipy.stats import t
 
 from poslab.encodings import Rotary
+from poslab.encodings.frequencies import inverse_frequencies
 from poslab.evaluation.benchmarks import long_text, prompts
-from poslab.evaluation.benchmarks.fitting import text_of
+from poslab.evaluation.benchmarks.fitting import TooShortError, text_of
 from poslab.evaluation.benchmarks.subjects import InWindows, Subject
 from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, PromptTask, quieten_harness
 from poslab.evaluation.command import now_and_then
@@ -108,7 +110,7 @@ class Steps:
         self.subject_of, self.request, self.output, self.console = subject_of, request, output, console
         self.windowed = InWindows(subject_of(None, "own"))
         self.context = self.windowed.training_length
-        self.stretch = request.to / self.context
+        self.stretch, self.types = request.to / self.context, list(request.types or TYPES)
         self.clock = Clock(output / "clock.json")
         self.announce: Callable[[str], None] = now_and_then(partial(console.print, soft_wrap=True))
         self._progress: dict[str, Progress] = {}
@@ -136,7 +138,12 @@ class Steps:
         file = self.output / "sizes.json"
         if not file.exists():
             write_atomically(file, json.dumps(plan.sizes))
-        return self._sets(read_json(file))
+        sizes = read_json(file)
+        if sizes.keys() != SIZES.keys() or any(type(x) is not int or not 0 < x <= 1000 for x in sizes.values()):
+            raise ValueError(f"{file} is damaged: it must have the number of texts of each of {', '.join(SIZES)}")
+        sets = self._sets({name: sizes[name] for name in SIZES})
+        _require_same(self.output / "texts.json", {"content of text": [items.identity for items in sets.values()]})
+        return sets
 
     def _sets(self, sizes: Mapping[str, int]) -> dict[str, Items]:
         request = self.request
@@ -164,7 +171,7 @@ class Steps:
         is_key = items.key_tokens(self.step(self.windowed))
         rungs = rungs_of(items.size)
         own = {n: self.measured(None, items, is_key, n).short for n in rungs}
-        types = list(self.request.types or TYPES)
+        types = self.types
 
         def measure(setting: Setting, count: int) -> Losses:
             return self.measured(setting, items, is_key, count)
@@ -182,16 +189,19 @@ class Steps:
         candidates = search(OWNER, storage, space, first, measure, own, margin, goes_on, seed)
         if not candidates:
             raise ValueError("trials must be more: none was measured on all texts")
-        best = decided(candidates, margin)
-        rotation = self._rotation(best.setting)
-        if rotation is not None:
-            self.clock.begin()
-            full = partial(measure, count=rungs[-1])
-            goes = partial(self._has_divisors, best.setting.identity, itertools.count(), plan)
-            candidates += divided(best, *rotation, full, own[rungs[-1]], margin, goes)
-        columns = ["setting", "text", "answers", "price"]
-        rows = [(c.setting.label, c.losses.text, c.losses.answers, c.price) for c in candidates]
-        write_atomically(self.output / "search.csv", pd.DataFrame(rows, columns=columns).to_csv(index=False))
+        full, known = partial(measure, count=rungs[-1]), self._known_divisors()
+        self.clock.begin()
+        starts = [*(c for c in candidates if c.setting.identity in known), decided(candidates, margin)]
+        for start in {start.setting.identity: start for start in starts}.values():
+            rotation = self._rotation(start.setting)
+            if rotation is not None:
+                goes = partial(self._has_divisors, start.setting.identity, itertools.count(), plan)
+                candidates += divided(start, *rotation, full, own[rungs[-1]], margin, goes)
+        columns = ["setting", "text", "answers", "price", "keys"]
+        rows = [(c.setting.label, c.losses.text, c.losses.answers, c.price, c.setting.identity) for c in candidates]
+        table = pd.DataFrame(rows, columns=columns)
+        order = (table["text"] + table["answers"]).argsort(kind="stable")
+        write_atomically(self.output / "search.csv", table.iloc[order].drop_duplicates("keys").to_csv(index=False))
         return candidates
 
     def _has_time(self, step: str, plan: Plan) -> bool:
@@ -201,17 +211,21 @@ class Steps:
             self.announce(f"{step}: {roughly(left)} left")
         return left > 0
 
+    def _known_divisors(self) -> dict[str, int]:
+        """Return how many divisors were measured before, by the setting from which they started."""
+        file = self.output / "divisors.json"
+        known = read_json(file) if file.exists() else {}
+        return {start: count for start, count in known.items() if isinstance(count, int)}
+
     def _has_divisors(self, start: str, numbers: Iterator[int], plan: Plan) -> bool:
         """Return whether to measure the next divisors: those that were measured before, others while time is left."""
-        file, number = self.output / "divisors.json", next(numbers)
-        known = read_json(file) if file.exists() else {}
-        measured = known.get("measured") if known.get("start") == start else 0
-        is_known = isinstance(measured, int) and number < measured
-        if is_known or self._has_time("divisors", plan):
-            if not is_known:
-                write_atomically(file, json.dumps({"start": start, "measured": number + 1}))
+        number, known = next(numbers), self._known_divisors()
+        if number < known.get(start, 0):
             return True
-        return False
+        has_time = self._has_time("divisors", plan)
+        if has_time:
+            write_atomically(self.output / "divisors.json", json.dumps({**known, start: number + 1}))
+        return has_time
 
     def _rotation(self, setting: Setting) -> tuple[list[float], float] | None:
         """Return the divisor of each pair under a setting, and its attention factor; None where they are not fixed."""
@@ -221,21 +235,22 @@ class Steps:
         if rotary is None or rotary.depends_on_length:
             return None
         frequencies, factor = rotary.scaled_frequencies(self.request.to)
-        plain = rotary._unscaled(rotary.rotary_dim, None)
+        plain = inverse_frequencies(rotary.rotary_dim, rotary.base)
         return (plain.double() / frequencies.double().clamp_min(1e-12)).clamp(1e-9, 1e9).tolist(), factor
 
     def decide(self, items: Items, candidates: Sequence[Candidate]) -> Candidate:
-        """Return the setting that is best on other texts, among the best of the search and YaRN's default."""
+        """Return the setting that is best on other texts, of the best of the search and YaRN's default, if searched."""
         is_key = items.key_tokens(self.step(self.windowed))
         own = self.measured(None, items, is_key, items.size).short
         ranked = sorted(candidates, key=lambda c: (c.price > self.request.margin, c.losses.objective))
-        yarn = defaults(["yarn"], self.stretch)[0]
-        settings = {c.setting.identity: c.setting for c in ranked[:FINALISTS]} | {yarn.identity: yarn}
+        usual = defaults([name for name in self.types if name == "yarn"], self.stretch)
+        best = {c.setting.identity: c.setting for c in ranked}
+        settings = dict(itertools.islice(best.items(), FINALISTS)) | {yarn.identity: yarn for yarn in usual}
         finalists = []
         for setting in settings.values():
             self.announce(f"decision: {setting.label} ...")
             measured = self.measured(setting, items, is_key, items.size)
-            finalists.append(Candidate(setting, measured, measured.short - own))
+            finalists.append(Candidate.of(setting, measured, own))
         return decided(finalists, self.request.margin)
 
     def report(self, chosen: Candidate, items: Items) -> pd.DataFrame:
@@ -271,15 +286,13 @@ class Steps:
         yield long_text.LongText(items.windows, items.key_tokens)
         old = items.windows[:, -self.context - 1 :]
         yield long_text.LongText(old, long_text.key_tokens(old, lambda: self.windowed.lm(self.context), "own"))
-        text, seed = text_of(self.request.text), self.request.seed + 3
-        lengths = [self.context, self.request.to]
-        for task in self.request.tasks:
-            for length in lengths:
-                try:
-                    made = prompts.items(task, self.windowed.tokenizer, length, items.size, seed, text=text)
-                except ValueError:  # too short for a prompt
-                    continue
-                yield PromptTask(task, length, made, ("generated", "forced"))
+        text, both = text_of(self.request.text), ("generated", "forced")
+        for task in items.prompts:
+            yield PromptTask(task.name, items.length, task.items, both)
+            with contextlib.suppress(TooShortError):  # the old context may be too short for a prompt
+                seed = self.request.seed + len(SIZES)
+                made = prompts.items(task.name, self.windowed.tokenizer, self.context, items.size, seed, text=text)
+                yield PromptTask(task.name, self.context, made, both)
 
 
 def summary_of(

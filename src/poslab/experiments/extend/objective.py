@@ -5,6 +5,7 @@ N texts, T tokens.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from poslab.evaluation.settings import StepRunner
 
 MIN_KEY_TOKENS = 32
 """Fewest key tokens of a set of texts; with fewer, all tokens beyond the context count."""
+
+MIN_TEXTS = {"search": 1, "decision": 1, "report": 2}
+"""Fewest texts of each set; the report needs two for an interval."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Items:
     def size(self) -> int:
         return len(self.windows)
 
+    @property
+    def identity(self) -> str:
+        """Equal for equal texts and prompts."""
+        return hashlib.sha256(self.windows.tobytes() + "".join(p.identity for p in self.prompts).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -69,7 +78,7 @@ class Losses:
 def sets_of(
     subject: Subject, files: Any, tasks: Sequence[str], to: int, sizes: Mapping[str, int], seed: int
 ) -> dict[str, Items]:
-    """Return sets of texts and prompts by name, which have nothing in common.
+    """Return sets of texts and prompts by name, which have none in common; the hay of their prompts is of all texts.
 
     Key tokens are those that the model predicts in windows of its context, and not after a short context.
 
@@ -82,16 +91,18 @@ def sets_of(
         seed: of the order of the texts, and of the prompts.
 
     Raises:
-        ValueError: for files with fewer than one text for each set.
+        ValueError: for files with fewer texts than `MIN_TEXTS`.
     """
     total = sum(sizes.values())
     called = prompts.called(subject.tokenizer)
     windows = windows_of(called, to, total, seed, files, "text")
-    if len(windows) < len(sizes):
-        raise ValueError(f"text must contain {len(sizes)} texts of {to + 1:,} tokens, and has {len(windows)}")
+    needed = sum(MIN_TEXTS[name] for name in sizes)
+    if len(windows) < needed:
+        raise ValueError(f"text must contain {needed} texts of {to + 1:,} tokens, and has {len(windows)}")
     order = np.random.default_rng(seed).permutation(len(windows))
-    ends = [max(1, round(size * len(windows) / total)) for size in sizes.values()]
-    parts = np.split(order, np.cumsum(ends)[:-1])
+    rest = len(windows) - needed
+    counts = [MIN_TEXTS[name] + rest * size // total for name, size in sizes.items()]
+    parts = np.split(order, np.cumsum(counts))[: len(sizes)]
     own = text_of(files)
     sets = {}
     for number, (name, part) in enumerate(zip(sizes, parts, strict=True)):
@@ -102,8 +113,9 @@ def sets_of(
             for task in tasks
         ]
         texts = windows[part]
-        mask = key_tokens(texts, lambda: subject.lm(to), f"{subject.name} of {name}")
-        sets[name] = Items(name, texts, made, subject.training_length, beyond(mask, subject.training_length))
+        context = subject.training_length
+        mask = key_tokens(texts, lambda: subject.lm(to), f"{subject.name} of {name}", context)
+        sets[name] = Items(name, texts, made, context, beyond(mask, context))
     return sets
 
 

@@ -14,11 +14,12 @@ import pandas as pd
 
 from poslab.arguments import Count, Positive, Range, nearest, with_checked_arguments
 from poslab.evaluation.benchmarks import prompts
+from poslab.experiments.extend.settings import TYPES, space_of
 from poslab.io.files import read_json, write_atomically
 from poslab.report.text import roughly
 
 SHARES = {"search": 0.45, "divisors": 0.15, "decision": 0.1, "report": 0.3}
-"""Shares of the budget; what a step leaves is for the next."""
+"""Shares of the budget. The search tries the default of each type even beyond its share."""
 
 SIZES = {"search": (1, 8), "decision": (2, 16), "report": (4, 32)}
 """Fewest and most texts of each set."""
@@ -67,6 +68,7 @@ class ExtendRequest:
 
     def __post_init__(self) -> None:
         seconds_of(self.budget)
+        space_of(TYPES if self.types is None else self.types, 2.0, 64)  # raises for unknown types
         if not self.tasks:
             raise ValueError("tasks must not be empty")
         for task in self.tasks:

@@ -23,6 +23,9 @@ Measure = Callable[[Setting, int], Losses]
 
 STARTUP_TRIALS, REDUCTION = 8, 2
 
+MAX_OVER, MAX_LOSS = 1e3, 1e3
+"""Largest price above the margin, and the weight by which one prunes a trial before any loss does."""
+
 FIRST_STEP = 1.3
 """Factor by which the divisors of half of the pairs change at first; each halving takes its square root."""
 
@@ -34,16 +37,22 @@ class Candidate:
     Args:
         setting: positions of the model.
         losses: of the model under them.
-        price: loss that they add within the old context, in nats per token.
+        price: loss that they add within the old context, in nats per token; infinite if it is no number.
     """
 
     setting: Setting
     losses: Losses
     price: float
 
+    @classmethod
+    def of(cls, setting: Setting, losses: Losses, own: float) -> Candidate:
+        """Return a candidate by the loss of the untouched model within the old context."""
+        price = losses.short - own
+        return cls(setting, losses, price if math.isfinite(price) else math.inf)
+
 
 def rungs_of(size: int) -> list[int]:
-    """Return the numbers of items on which a trial is measured before it is: 1, 2, 4, ... and all."""
+    """Return the numbers of items on which a trial is measured, one after another: 1, 2, 4, ... and all."""
     rungs = [2**n for n in range(size.bit_length()) if 2**n < size]
     return [*rungs, size]
 
@@ -79,45 +88,38 @@ def search(
         load_if_exists=True,
         pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
     )
-    known = study.get_trials(deepcopy=False)
-    if not known:
-        for setting in first:
-            study.enqueue_trial(space.defaults(setting.keys))
-    for trial in known:
-        if trial.state == TrialState.RUNNING:  # its process was killed; what it measured is kept
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # its process was killed
+        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+        study.tell(trial.number, state=TrialState.FAIL)
+    for setting in first:
+        study.enqueue_trial(space.defaults(setting.keys), skip_if_exists=True)
 
-    candidates: list[Candidate] = []
-    while goes_on(len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))):
-        number = len(study.get_trials(deepcopy=False))
+    while goes_on(number := len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))):
         entropy = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
         study.sampler = TPESampler(seed=entropy, n_startup_trials=STARTUP_TRIALS)
-        _try(study, study.ask(), space, measure, rungs, own, margin)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        setting = suggested(space, optuna.trial.FixedTrial(trial.params))
-        losses = measure(setting, rungs[-1])
-        candidates.append(Candidate(setting, losses, losses.short - own[rungs[-1]]))
-    return candidates
+        _try(study, study.ask(), space, measure, own, margin)
+    settings = [
+        suggested(space, optuna.trial.FixedTrial(trial.params))
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ]
+    distinct = {setting.identity: setting for setting in settings}.values()
+    return [Candidate.of(setting, measure(setting, rungs[-1]), own[rungs[-1]]) for setting in distinct]
 
 
 def _try(
-    study: optuna.Study,
-    trial: Trial,
-    space: Space,
-    measure: Measure,
-    rungs: Sequence[int],
-    own: Mapping[int, float],
-    margin: float,
+    study: optuna.Study, trial: Trial, space: Space, measure: Measure, own: Mapping[int, float], margin: float
 ) -> None:
-    setting = suggested(space, trial)
-    for rung in rungs:
-        losses = measure(setting, rung)
-        trial.report(losses.objective, rung)
-        is_pruned = rung < rungs[-1] and trial.should_prune()
-        if is_pruned or rung == rungs[-1]:
-            trial.set_constraint("price", losses.short - own[rung] - margin)
-            study.tell(trial, **({"state": TrialState.PRUNED} if is_pruned else {"values": losses.objective}))
+    """Measure a trial on more and more items until it is pruned, by a price above the margin before any loss."""
+    setting, last = suggested(space, trial), max(own)
+    for rung in sorted(own):
+        candidate = Candidate.of(setting, measure(setting, rung), own[rung])
+        over = min(candidate.price - margin, MAX_OVER)
+        trial.report(candidate.losses.objective + MAX_LOSS * max(over, 0.0), rung)
+        is_pruned = rung < last and trial.should_prune()
+        if is_pruned or rung == last:
+            trial.set_constraint("price", over)
+            end = {"state": TrialState.PRUNED} if is_pruned else {"values": candidate.losses.objective}
+            study.tell(trial, **end)
             return
 
 
@@ -156,10 +158,10 @@ def divided(
                     return
                 changed = [d * factor if begin <= n < end else d for n, d in enumerate(best)]
                 setting = divisors_setting(changed, attention_factor)
-                losses = measure(setting)
-                if losses.objective < lowest and losses.short - own <= margin:
-                    best, lowest = changed, losses.objective
-                    yield Candidate(setting, losses, losses.short - own)
+                candidate = Candidate.of(setting, measure(setting), own)
+                if candidate.losses.objective < lowest and candidate.price <= margin:
+                    best, lowest = changed, candidate.losses.objective
+                    yield candidate
                     break
         parts, step = 2 * parts, math.sqrt(step)
 

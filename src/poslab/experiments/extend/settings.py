@@ -60,19 +60,19 @@ class Setting:
 def space_of(types: Sequence[str], stretch: float, context: int) -> Space:
     """Return the space of settings for `stretch` times the context, each number on a logarithmic scale.
 
-    Factors reach from half the stretch to twice the stretch; of dynamic NTK from 1, and of NTK to four times the
-    stretch, since it divides only the slowest pair by its factor.
+    Factors reach from half the stretch to twice the stretch; of NTK to four times the stretch, since it divides only
+    the slowest pair by its factor, and of dynamic NTK from the stretch, below which servers end before.
     """
     least = max(stretch / 2, 1.0)
     spans: dict[str, dict[str, tuple[float, float]]] = {
         "rope_linear": {"factor": (least, 2 * stretch)},
         "rope_ntk": {"factor": (least, 4 * stretch)},
-        "rope_dynamic_ntk": {"factor": (1.0, 2 * stretch)},
+        "rope_dynamic_ntk": {"factor": (stretch, 4 * stretch)},
         "yarn": {
             "factor": (least, 2 * stretch),
             "beta_fast": (4.0, 64.0),
             "beta_slow": (0.25, 3.5),
-            "attention_factor": (0.9, 1.6),
+            "attention_factor": (0.9, max(1.6, 1.2 * attention_factor(stretch))),
         },
         "llama3": {
             "factor": (least, 2 * stretch),
@@ -83,6 +83,8 @@ def space_of(types: Sequence[str], stretch: float, context: int) -> Space:
         "self_extend": {"group": (max(stretch, 2.0), 4 * stretch), "window": (context / 16, context / 2)},
         "dual_chunk": {},
     }
+    if not types:
+        raise ValueError("types must not be empty; null is the default")
     if unknown := [name for name in types if name not in spans]:
         raise ValueError(f"types must be of {listed([*spans])}, got {unknown[0]}")
     integers = ("group", "window")
@@ -94,6 +96,11 @@ def space_of(types: Sequence[str], stretch: float, context: int) -> Space:
     return Space(nodes)
 
 
+def attention_factor(stretch: float) -> float:
+    """Return YaRN's attention factor."""
+    return 0.1 * math.log(stretch) + 1
+
+
 def suggested(space: Space, trial: BaseTrial) -> Setting:
     """Return the setting of a trial, its numbers with four digits."""
     return Setting({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in space.suggest(trial).items()})
@@ -102,7 +109,7 @@ def suggested(space: Space, trial: BaseTrial) -> Setting:
 def defaults(types: Sequence[str], stretch: float) -> list[Setting]:
     """Return the settings that papers and servers take, which are tried first: the factor is the stretch."""
     others: dict[str, dict[str, float]] = {
-        "yarn": {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 0.1 * math.log(stretch) + 1},
+        "yarn": {"beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": attention_factor(stretch)},
         "rope_ntk": {},
         "rope_linear": {},
         "llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
