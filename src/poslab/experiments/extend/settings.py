@@ -23,7 +23,6 @@ SERVED_BY = {
     "rotary_proportional": "transformers 5.20",
     "self_extend": "Poslab",
     "dual_chunk": "Poslab",
-    "none": "transformers, vLLM, SGLang",
 }
 """Programs that compute each setting from a model's files."""
 
