@@ -146,7 +146,7 @@ def divided(
         goes_on: whether to measure another.
 
     Source: Yang et al., DCIS: Efficient Length Extrapolation of LLMs via Divide-and-Conquer Scaling Factor Search
-        (2024), arXiv 2412.18811: the idea, with steps of our own that shrink with the parts.
+        (2024), arXiv 2412.18811: the idea; the steps here shrink with the parts.
     """
     best, lowest, pairs = [*divisors], start.losses.objective, len(divisors)
     parts, step = 2, FIRST_STEP
