@@ -15,8 +15,11 @@ pytest.importorskip("lm_eval")
 
 from poslab.evaluation.benchmarks.subjects import Subject
 from poslab.evaluation.benchmarks.tasks import PromptTask
-from poslab.experiments import bench
-from poslab.experiments.bench import BenchRequest, measure, results_of, run_bench, write_scores
+from poslab.experiments.bench import command
+from poslab.experiments.bench.command import measure, run_bench
+from poslab.experiments.bench.models import pretrained_subjects
+from poslab.experiments.bench.plan import BenchRequest, benchmarks_of
+from poslab.experiments.bench.report import results_of, write_scores
 from poslab.experiments.collect import read_results
 from poslab.io.terminal import HarmlessConsole
 from tests.evaluation.benchmarks.readers import Reader, needle_items, of_needle
@@ -47,13 +50,13 @@ class ReadingSubject(Subject):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(bench, "default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(command, "default_cache", lambda: tmp_path / "cache")
 
 
 def results(*subjects, items=40, request=REQUEST, output=Path("unused")):
     tasks = [PromptTask("niah_single_1", LENGTH, needle_items(items), ["generated", "forced"])]
-    measured = {(subject.name, subject.seed): measure(subject, tasks, lambda line: None) for subject in subjects}
-    return results_of(subjects, tasks, measured, request, output)
+    measured = {subject: measure(subject, tasks, lambda line: None) for subject in subjects}
+    return results_of(tasks, measured, request, output)
 
 
 def word(found, name, metric):
@@ -96,9 +99,9 @@ def test_a_model_whose_positions_end_before_has_no_score():
 def test_the_report_is_written_and_read_again_from_its_tables(tmp_path, capsys):
     subjects = [ReadingSubject("full"), ReadingSubject("short", blind_beyond(600))]
     tasks = [PromptTask("niah_single_1", LENGTH, needle_items(40), ["generated"])]
-    measured = {(subject.name, subject.seed): measure(subject, tasks, print) for subject in subjects}
+    measured = {subject: measure(subject, tasks, print) for subject in subjects}
     (tmp_path / "out").mkdir()
-    write_scores(subjects, tasks, measured, REQUEST, tmp_path / "out", HarmlessConsole())
+    write_scores(tasks, measured, REQUEST, tmp_path / "out", HarmlessConsole())
     printed = capsys.readouterr().out
     assert "▼" in printed
     assert "report.html" in printed
@@ -110,8 +113,8 @@ def test_the_report_is_written_and_read_again_from_its_tables(tmp_path, capsys):
 def test_an_encoding_with_several_seeds_is_a_table_with_each(tmp_path):
     subjects = [ReadingSubject("full", seed=1), ReadingSubject("full", blind_beyond(600), seed=2)]
     tasks = [PromptTask("niah_single_1", LENGTH, needle_items(40), ["generated"])]
-    measured = {(subject.name, subject.seed): measure(subject, tasks, print) for subject in subjects}
-    write_scores(subjects, tasks, measured, REQUEST, tmp_path, HarmlessConsole())
+    measured = {subject: measure(subject, tasks, print) for subject in subjects}
+    write_scores(tasks, measured, REQUEST, tmp_path, HarmlessConsole())
     table = pd.read_csv(tmp_path / "scores.csv")
     assert dict(zip(table["seed"], table["value"], strict=True)) == {1: 100, 2: 50}
 
@@ -137,7 +140,7 @@ class TemplateTokenizer:
 
 def test_a_prompt_fits_its_length_with_its_chat_template():
     request = replace(REQUEST, tasks=["json_kv"], lengths=[1500], samples=2, chat=True)
-    (task,) = bench.benchmarks_of([ReadingSubject("full", tokenizer=TemplateTokenizer())], request)
+    (task,) = benchmarks_of([ReadingSubject("full", tokenizer=TemplateTokenizer())], request)
     for item in task.items:
         prompt = TemplateTokenizer.chat_template.format(user=item["input"], assistant=item["gen_prefix"])
         assert 1500 - 200 < len(prompt) + item["max_new_tokens"] <= 1500
@@ -150,7 +153,7 @@ def test_a_chat_template_that_is_missing_or_fails_is_a_mistake(template, message
     tokenizer = TemplateTokenizer()
     tokenizer.chat_template = template
     with pytest.raises(ValueError, match=message):
-        [*bench.benchmarks_of([ReadingSubject("full", tokenizer=tokenizer)], replace(REQUEST, chat=True))]
+        [*benchmarks_of([ReadingSubject("full", tokenizer=tokenizer)], replace(REQUEST, chat=True))]
 
 
 def test_answers_are_asked_again_where_the_code_of_an_encoding_was_edited(tmp_path, monkeypatch):
@@ -173,7 +176,7 @@ def test_an_encoding_that_no_training_has_set_is_a_warning(capsys):
 @pytest.mark.parametrize("dtype", [None, ["float32"], "float23"])
 def test_an_unknown_dtype_is_a_mistake(dtype):
     with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, got "):
-        bench.pretrained_subjects([], dtype, "cpu", 0)
+        pretrained_subjects([], dtype, "cpu", 0)
 
 
 def test_models_with_other_tokenizers_are_not_compared(monkeypatch):

@@ -29,7 +29,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     runs = _runs(config, of_model, overrides)
     prepare_harness(config, "bench", ("tasks", "lengths", "scoring"))
     with quick_imports():
-        from poslab.experiments.bench import BenchRequest, pretrained_subjects, run_bench, run_subjects
+        from poslab.experiments.bench.command import run_bench
+        from poslab.experiments.bench.models import pretrained_subjects, run_subjects
+        from poslab.experiments.bench.plan import BenchRequest
 
         request = BenchRequest(
             **{key.name: config[key.name] for key in fields(BenchRequest) if key.name in config},

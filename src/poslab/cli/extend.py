@@ -44,7 +44,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
 
 def _pretrained(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
     """Return a pretrained model under a setting; None is its own positions."""
-    from poslab.experiments.bench import pretrained_subjects
+    from poslab.experiments.bench.models import pretrained_subjects
 
     encoding = "pretrained" if setting is None else dict(setting.keys)
     (choice,) = pretrained_choices({**config, "encodings": [encoding]}, of_model)
@@ -54,7 +54,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str], setting: Any
 
 def _run(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
     """Return the model of a run under a setting; None is its own positions."""
-    from poslab.experiments.bench import run_subjects
+    from poslab.experiments.bench.models import run_subjects
 
     (subject,) = run_subjects([config["run"]], config["device"], config["trust"])
     if setting is None:

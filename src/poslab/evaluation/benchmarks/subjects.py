@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, partialmethod
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,9 +162,10 @@ class Subject(ABC):
     def export(self, to: Path) -> Exported | ExportedFile:
         """Write it, with its tokenizer, as `poslab.export` does."""
 
-    @abstractmethod
     def close(self) -> None:
         """Give back the memory of its weights."""
+        vars(self).pop("_opened", None)
+        gc.collect()
 
     @property
     def identity(self) -> str:
@@ -195,14 +196,9 @@ class Subject(ABC):
 class QuietHFLM(HFLM):
     """The harness's own form of a model of transformers, without bars."""
 
-    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        return super().loglikelihood(requests, disable_tqdm=True)
-
-    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        return super().loglikelihood_rolling(requests, disable_tqdm=True)
-
-    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        return super().generate_until(requests, disable_tqdm=True)
+    loglikelihood = partialmethod(HFLM.loglikelihood, disable_tqdm=True)
+    loglikelihood_rolling = partialmethod(HFLM.loglikelihood_rolling, disable_tqdm=True)
+    generate_until = partialmethod(HFLM.generate_until, disable_tqdm=True)
 
 
 class PretrainedSubject(Subject):
@@ -289,20 +285,11 @@ class PretrainedSubject(Subject):
         return None if self._family.rows is None else self.training_length
 
     def lm(self, length: int) -> Any:
-        return QuietHFLM(
-            pretrained=self._opened[0],
-            tokenizer=self.tokenizer,
-            max_length=length,
-            batch_size=1,
-            device=str(self.device),
-        )
+        model, device = self._opened[0], str(self.device)
+        return QuietHFLM(pretrained=model, tokenizer=self.tokenizer, max_length=length, batch_size=1, device=device)
 
     def export(self, to: Path) -> Exported | ExportedFile:
         return export(self._opened[0], to)
-
-    def close(self) -> None:
-        self.__dict__.pop("_opened", None)
-        gc.collect()
 
 
 class InWindows(Subject):
@@ -328,9 +315,7 @@ class InWindows(Subject):
     def tokenizer(self) -> Any:
         return self._subject.tokenizer
 
-    @property
-    def end(self) -> int | None:
-        return None
+    end = None
 
     @property
     def identity(self) -> str:
@@ -391,22 +376,22 @@ class RunSubject(Subject):
 
     @property
     def encodings(self) -> Iterable[PositionalEncoding]:
-        return self._model.encodings
+        return self._opened.encodings
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(RunDirectory.of(self.path, self._trust).path)
 
     @cached_property
-    def _model(self) -> Model:
+    def _opened(self) -> Model:
         return load(self.path, self.device, self._swap, self._trust)
 
     @property
     def end(self) -> int | None:
-        return self._model.max_length
+        return self._opened.max_length
 
     def lm(self, length: int) -> HarnessModel:
-        return HarnessModel(self._model, self.tokenizer, length)
+        return HarnessModel(self._opened, self.tokenizer, length)
 
     def under(self, name: str, swap: Mapping[str, Any] | None) -> RunSubject:
         """Return the same weights under another encoding, as `load` swaps it, with a name."""
@@ -414,8 +399,4 @@ class RunSubject(Subject):
         return RunSubject(name, *known, self._trust, swap)
 
     def export(self, to: Path) -> Exported | ExportedFile:
-        return export(self._model, to, tokenizer=self.tokenizer, length=self.training_length)
-
-    def close(self) -> None:
-        self.__dict__.pop("_model", None)
-        gc.collect()
+        return export(self._opened, to, tokenizer=self.tokenizer, length=self.training_length)

@@ -23,7 +23,9 @@ from poslab.evaluation.benchmarks.subjects import InWindows, Subject
 from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, PromptTask, quieten_harness
 from poslab.evaluation.command import now_and_then
 from poslab.evaluation.settings import Progress, StepRunner, at_once
-from poslab.experiments.bench import BenchRequest, measure, require_metrics, write_scores
+from poslab.experiments.bench.command import measure, require_metrics
+from poslab.experiments.bench.plan import BenchRequest
+from poslab.experiments.bench.report import Measured, write_scores
 from poslab.experiments.extend.objective import Items, Losses, losses, sets_of
 from poslab.experiments.extend.plan import FINALISTS, SIZES, Clock, ExtendRequest, Plan, seconds_of
 from poslab.experiments.extend.search import Candidate, decided, divided, rungs_of, search
@@ -266,7 +268,7 @@ class Steps:
         subjects: list[Subject] = [self.windowed, self.subject_of(None, "own_positions")]
         subjects += [self.subject_of(setting, name) for name, setting in named.items()]
         benchmarks = list(self._benchmarks(items))
-        measured = {(subject.name, subject.seed): measure(subject, benchmarks, self.announce) for subject in subjects}
+        measured = {subject: measure(subject, benchmarks, self.announce) for subject in subjects}
         require_metrics(benchmarks, measured)
         asked = BenchRequest(
             tasks=list(request.tasks),
@@ -278,9 +280,8 @@ class Steps:
             figure_width=request.figure_width,
         )
         (self.output / "report").mkdir(exist_ok=True)
-        write_scores(subjects, benchmarks, measured, asked, self.output / "report", HarmlessConsole(quiet=True))
-        lengths = (request.to, self.context)
-        return summary_of([measured[subject.name, subject.seed] or [] for subject in subjects], subjects, *lengths)
+        write_scores(benchmarks, measured, asked, self.output / "report", HarmlessConsole(quiet=True))
+        return summary_of(measured, request.to, self.context)
 
     def _benchmarks(self, items: Items) -> Iterator[Benchmark]:
         yield long_text.LongText(items.windows, items.key_tokens)
@@ -295,15 +296,13 @@ class Steps:
                 yield PromptTask(task.name, self.context, made, both)
 
 
-def summary_of(
-    measured: Sequence[Sequence[Sequence[ItemMetric] | None]], subjects: Sequence[Subject], to: int, context: int
-) -> pd.DataFrame:
+def summary_of(measured: Measured, to: int, context: int) -> pd.DataFrame:
     """Return a row for each model: losses and answers at the new length, and the price within the old context.
 
     The price is the loss that is added to the loss of the first model, with a 95% interval over texts.
     """
     rows: list[tuple[str, ...]] = []
-    for subject, of_model in zip(subjects, measured, strict=True):
+    for subject, of_model in measured.items():
         metrics = [metric for of_task in of_model for metric in of_task or ()]
 
         def mean(name: str, metrics: Sequence[ItemMetric] = metrics) -> str:

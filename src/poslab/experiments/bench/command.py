@@ -1,0 +1,109 @@
+"""The work of `python -m src.bench`: measure models on tasks, with progress, or say how long that takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from poslab.arguments import nearest
+from poslab.data import cache
+from poslab.data.source import default_cache
+from poslab.evaluation.benchmarks.subjects import Subject
+from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, quieten_harness
+from poslab.evaluation.command import now_and_then
+from poslab.evaluation.settings import Progress
+from poslab.experiments.bench.plan import BenchRequest, benchmarks_of
+from poslab.experiments.bench.report import OWNER, Measured, write_scores
+from poslab.experiments.jobs import one_at_a_time
+from poslab.experiments.report.write import print_table
+from poslab.experiments.storage import claim, open_output
+from poslab.io.terminal import HarmlessConsole
+from poslab.report.text import roughly
+
+
+def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
+    """Measure models on tasks, and write and print their results; the same command resumes after an interruption.
+
+    Raises:
+        ValueError: for an unknown task, a length that a task needs or that is too short, or models whose tokenizers
+            differ, before anything is measured.
+    """
+    quieten_harness()
+    console = HarmlessConsole()
+    names = [subject.name for subject in subjects]
+    if request.baseline is not None and request.baseline not in names:
+        raise ValueError(
+            f"baseline must be one of {', '.join(names)}, got {request.baseline}{nearest(request.baseline, names)}"
+        )
+    output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_bench")
+    open_output(output)
+    claim(output, OWNER, "runs")
+    with one_at_a_time(output), console.status("making prompts") as status:
+        announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
+        benchmarks = list(benchmarks_of(subjects, request))
+        if request.dry_run:
+            table = _times(subjects[0], benchmarks, len(subjects), announce)
+        else:
+            measured = {subject: measure(subject, benchmarks, announce) for subject in subjects}
+            require_metrics(benchmarks, measured)
+    if request.dry_run:
+        print_table(console, "time to go", table)
+        console.print("Measured by the first item of each task under the first encoding.")
+        return
+    write_scores(benchmarks, measured, request, output, console)
+
+
+def measure(
+    subject: Subject, benchmarks: Sequence[Benchmark], announce: Callable[[str], None]
+) -> list[list[ItemMetric] | None]:
+    """Return the metrics of a model on each benchmark; None where its positions end before."""
+    folder = default_cache() / "benchmarks"
+    kept = cache.key({"model": subject.identity, "tasks": [benchmark.identity for benchmark in benchmarks]})
+    progress = Progress(announce, folder / kept)
+    progress.begin(f"{subject.name}, seed {subject.seed}", sum(benchmark.work for benchmark in benchmarks))
+    measured: list[list[ItemMetric] | None] = []
+    for benchmark in benchmarks:
+        length = benchmark.length or subject.training_length
+        if subject.end is not None and length > subject.end:
+            measured.append(None)
+        else:
+            measured.append(benchmark.measure(subject.answering(length, folder), progress.step))
+    if subject.untrained:
+        learns = f"{subject.name} learns {subject.untrained:,} numbers, which no training has set"
+        print(f"warning: {learns}: its results belong to an untrained encoding", file=sys.stderr)
+    subject.close()
+    return measured
+
+
+def require_metrics(benchmarks: Sequence[Benchmark], measured: Measured) -> None:
+    """Raise ValueError if no model has a metric of any task."""
+    every = [of_task for of_model in measured.values() for of_task in of_model]
+    if any(every):
+        return
+    if all(of_task is None for of_task in every):
+        shortest = min(benchmark.length or 0 for benchmark in benchmarks)
+        raise ValueError(f"lengths must be shorter: the positions of every encoding end before {shortest:,} tokens")
+    raise ValueError("tasks must have a metric that is a mean over its items, and these have none")
+
+
+def _times(
+    subject: Subject, benchmarks: Sequence[Benchmark], models: int, announce: Callable[[str], None]
+) -> pd.DataFrame:
+    """Return how long each benchmark takes, by the time of its first item."""
+    rows = []
+    for benchmark in benchmarks:
+        announce(benchmark.label)
+        lm, first = subject.lm(benchmark.length or subject.training_length), benchmark.first_item()
+        began = time.monotonic()
+        first.measure(lm, lambda label, work, make: make())
+        seconds = (time.monotonic() - began) * benchmark.work / first.work * models
+        rows.append((benchmark.name, benchmark.length, benchmark.count, models, seconds))
+    rows.append(("all", None, sum(benchmark.count for benchmark in benchmarks), models, sum(row[-1] for row in rows)))
+    frame = pd.DataFrame(rows, columns=["task", "length", "items", "models", "time"])
+    return frame.assign(time=frame["time"].map(roughly))
