@@ -206,3 +206,11 @@ def test_a_mistake_is_one_sentence(arguments, message):
 def test_lengths_are_asked_for_where_a_task_needs_them(tmp_path):
     with pytest.raises(ValueError, match=r"lengths must be given for task=vt"):
         run_bench([ReadingSubject("full")], BenchRequest(tasks=["vt"], output=str(tmp_path / "out")))
+
+
+def test_an_unknown_task_is_refused_with_the_nearest_name_without_an_index(monkeypatch):
+    monkeypatch.setattr("poslab.experiments.bench.plan.harness_tasks", None)  # which indexes all tasks
+    for typed, meant in (("longpppl", "longppl"), ("harness:hellaswagg", "hellaswag")):
+        request = replace(REQUEST, tasks=["json_kv", typed])
+        with pytest.raises(ValueError, match=f"^unknown task '.*'; did you mean '{meant}'"):
+            next(benchmarks_of([ReadingSubject("full")], request))

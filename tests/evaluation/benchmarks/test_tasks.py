@@ -92,7 +92,7 @@ def test_pretrained_has_the_numbers_of_the_harness_itself(directory, own_tasks, 
     )["results"]
     with pytest.raises(ValueError, match="unknown task 'capitels'; did you mean 'capitals'"):
         harness_tasks(["capitels"], None, False, None, str(own_tasks), {})
-    tasks = harness_tasks(["harness:niah_single_1", "ruler_vt", "capitals"], 2, False, None, str(own_tasks), metadata)
+    tasks = harness_tasks(["niah_single_1", "ruler_vt", "capitals"], 2, False, None, str(own_tasks), metadata)
     model = subject(directory)
     ours = {task.name: values(task.measure(model.lm(LENGTH), at_once)) for task in tasks}
     assert ours["niah_single_1"]["m_1200"] == 100 * plain["niah_single_1"]["1200,none"]

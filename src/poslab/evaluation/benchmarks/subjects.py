@@ -210,18 +210,9 @@ class PretrainedSubject(Subject):
 
     steps = 0
 
-    def __init__(
-        self,
-        name: str,
-        seed: int,
-        words: Sequence[str],
-        path: str,
-        device: torch.device,
-        config: Mapping[str, Any],
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(name, seed, words, path, device, config)
-        self._config, self._dtype = configuration(path), dtype
+    def __init__(self, *subject: Any, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(*subject)
+        self._config, self._dtype = configuration(self.path), dtype
         self._family = family_of(self._config)
         self._facts = self._family.facts(text_of(self._config))
         self.training_length = self._facts.training_length
@@ -351,24 +342,15 @@ class RunSubject(Subject):
     """The model of a finished run.
 
     Args:
-        training_length, steps: of its training; `trust` and `swap` as of `load`, and others as in `Subject`.
+        length, steps: of its training; `trust` and `swap` as of `load`, and others as in `Subject`.
     """
 
     def __init__(
-        self,
-        name: str,
-        seed: int,
-        words: Sequence[str],
-        path: str,
-        device: torch.device,
-        config: Mapping[str, Any],
-        training_length: int,
-        steps: int,
-        trust: Sequence[str] = (),
-        swap: Mapping[str, Any] | None = None,
+        self, *subject: Any, length: int, steps: int, trust: Sequence[str] = (), swap: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(name, seed, words, path, device, {**config, **(swap or {})})
-        self.training_length, self.steps, self._trust, self._swap = training_length, steps, trust, swap
+        super().__init__(*subject)
+        self.config = {**self.config, **(swap or {})}
+        self.training_length, self.steps, self._trust, self._swap = length, steps, trust, swap
 
     @property
     def files(self) -> list[Path]:
@@ -395,8 +377,8 @@ class RunSubject(Subject):
 
     def under(self, name: str, swap: Mapping[str, Any] | None) -> RunSubject:
         """Return the same weights under another encoding, as `load` swaps it, with a name."""
-        known = (self.seed, self.words, self.path, self.device, self.config, self.training_length, 0)
-        return RunSubject(name, *known, self._trust, swap)
+        known = (name, self.seed, self.words, self.path, self.device, self.config)
+        return RunSubject(*known, length=self.training_length, steps=0, trust=self._trust, swap=swap)
 
     def export(self, to: Path) -> Exported | ExportedFile:
         return export(self._opened, to, tokenizer=self.tokenizer, length=self.training_length)

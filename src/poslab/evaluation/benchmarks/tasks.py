@@ -286,7 +286,7 @@ def harness_tasks(
     """Return tasks of the harness, all that a group or a tag contains.
 
     Args:
-        names: of tasks, groups or tags, perhaps after `HARNESS`.
+        names: of tasks, groups or tags.
         samples, chat, few_shot: as of `HarnessTask`.
         include_path: folder with your own tasks, as YAML files.
         metadata: for tasks that generate their data, such as the tokenizer and the lengths.
@@ -297,7 +297,7 @@ def harness_tasks(
     _seed()
     manager = TaskManager(include_path=include_path, metadata=dict(metadata))
     loaded: dict[str, Any] = {}
-    for name in (name.removeprefix(HARNESS) for name in names):
+    for name in names:
         if name not in manager.all_tasks:
             raise ValueError(f"unknown task {name!r}{nearest(name, manager.all_tasks)}")
         try:

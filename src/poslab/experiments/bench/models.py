@@ -29,7 +29,7 @@ def pretrained_subjects(
     chosen = device_named(device)
     return [
         PretrainedSubject(
-            name, seed, choice.choices, choice.config["model"]["path"], chosen, choice.config, DTYPES[dtype]
+            name, seed, choice.choices, choice.config["model"]["path"], chosen, choice.config, dtype=DTYPES[dtype]
         )
         for name, choice in zip(distinct_names(named), choices, strict=True)
     ]
@@ -59,9 +59,9 @@ def run_subjects(runs: Sequence[str], device: str, trust: Sequence[str]) -> list
             str(run.run.path),
             chosen,
             run.recipe.config,
-            run.recipe.source.sequence_length,
-            int(run.run.metrics().get("steps", 1)),
-            trust,
+            length=run.recipe.source.sequence_length,
+            steps=int(run.run.metrics().get("steps", 1)),
+            trust=trust,
         )
         for name, run in zip(names, known, strict=True)
     ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from poslab.arguments import Count, Positive, Range, with_checked_arguments
+import lm_eval.tasks
+
+from poslab.arguments import Count, Positive, Range, nearest, with_checked_arguments
 from poslab.evaluation.benchmarks import long_text, prompts
 from poslab.evaluation.benchmarks.fitting import text_of
 from poslab.evaluation.benchmarks.subjects import Subject
-from poslab.evaluation.benchmarks.tasks import Benchmark, PromptTask, harness_tasks
+from poslab.evaluation.benchmarks.tasks import HARNESS, Benchmark, PromptTask, harness_tasks
 
 Scoring = Literal["generated", "forced"]
 
@@ -80,6 +83,9 @@ def benchmarks_of(subjects: Sequence[Subject], request: BenchRequest) -> Iterato
     of_length = [task for task in tasks if task in prompts.TASKS or task == long_text.NAME]
     if of_length and not request.lengths:
         raise ValueError(f"lengths must be given for task={of_length[0]}, as in lengths=[4096,16384]")
+    rest = [task.removeprefix(HARNESS) for task in tasks if task not in of_length]
+    if rest and request.include_path is None:
+        _require_known(rest)
     count, text = request.samples or 100, None if request.files is None else text_of(request.files)
     of_template = _template_tokens(first) if request.chat else 0
     for task in of_length:
@@ -90,10 +96,22 @@ def benchmarks_of(subjects: Sequence[Subject], request: BenchRequest) -> Iterato
             room = max(length - of_template, 1)
             items = prompts.items(task, first.tokenizer, room, count, request.seed, text=text, answers=request.answers)
             yield PromptTask(task, length, items, request.scoring, request.chat)
-    if rest := [task for task in tasks if task not in of_length]:
+    if rest:
         settings = (request.samples, request.chat, request.few_shot, request.include_path)
         metadata = {"pretrained": first.path, "max_seq_lengths": list(request.lengths or [first.training_length])}
         yield from harness_tasks(rest, *settings, metadata)
+
+
+def _require_known(names: Sequence[str]) -> None:
+    """Raise ValueError for a task that no file of the harness names: reading them takes a tenth of indexing them."""
+    files = (file for file in Path(lm_eval.tasks.__path__[0]).rglob("*") if file.suffix not in (".py", ".pyc", ".md"))
+    text = "\n".join(file.read_text(errors="ignore") for file in files if file.is_file())
+    words = set(re.findall(r"[^\s,'\"\[\]{}]+", text))
+    for name in names:
+        if name not in words:
+            known = re.findall(r"^(?:task|group|tag): *['\"]?([^\s'\"]+)", text, re.MULTILINE)
+            near = nearest(name, [*prompts.GROUPS, *prompts.TASKS, long_text.NAME]) or nearest(name, known)
+            raise ValueError(f"unknown task {name!r}{near}")
 
 
 def _long_text(evaluator: Subject, length: int, count: int, request: BenchRequest) -> Benchmark:
