@@ -26,6 +26,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     `of_model` are words of `python -m src.train` that choose a pretrained model; none for runs.
     """
     check_figure_width(config["figure"]["width"])
+    if config["output"] is None and directory.resolve() != Path.cwd():
+        config["output"] = str(directory)  # several jobs have a directory each
     runs = _runs(config, of_model, overrides)
     prepare_harness(config, "bench", ("tasks", "lengths", "scoring"))
     with quick_imports():
