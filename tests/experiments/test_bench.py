@@ -206,6 +206,7 @@ def test_a_mistake_is_one_sentence(arguments, message):
 def test_lengths_are_asked_for_where_a_task_needs_them(tmp_path):
     with pytest.raises(ValueError, match=r"lengths must be given for task=vt"):
         run_bench([ReadingSubject("full")], BenchRequest(tasks=["vt"], output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name_without_an_index(monkeypatch):

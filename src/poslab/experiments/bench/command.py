@@ -41,22 +41,22 @@ def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
         raise ValueError(
             f"baseline must be one of {', '.join(names)}, got {request.baseline}{nearest(request.baseline, names)}"
         )
-    output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_bench")
-    open_output(output)
-    claim(output, OWNER, "runs")
-    with one_at_a_time(output), console.status("making prompts") as status:
-        announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
+    status = console.status("making prompts")
+    announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
+    with status:
         benchmarks = list(benchmarks_of(subjects, request))
         if request.dry_run:
-            table = _times(subjects[0], benchmarks, len(subjects), announce)
-        else:
+            print_table(console, "time to go", _times(subjects[0], benchmarks, len(subjects), announce))
+            console.print("Measured by the first item of each task under the first encoding.")
+            return
+    output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_bench")
+    open_output(output)  # after mistakes, which leave nothing
+    claim(output, OWNER, "runs")
+    with one_at_a_time(output):
+        with status:
             measured = {subject: measure(subject, benchmarks, announce) for subject in subjects}
-            require_metrics(benchmarks, measured)
-    if request.dry_run:
-        print_table(console, "time to go", table)
-        console.print("Measured by the first item of each task under the first encoding.")
-        return
-    write_scores(benchmarks, measured, request, output, console)
+        require_metrics(benchmarks, measured)
+        write_scores(benchmarks, measured, request, output, console)
 
 
 def measure(

@@ -137,5 +137,4 @@ def _template_tokens(subject: Subject) -> int:
 
 
 def _vocabulary(subject: Subject) -> Any:
-    probe = "The 3 keys: é, 日本, \n\t{}"
-    return list(prompts.called(subject.tokenizer)(probe).input_ids)
+    return list(prompts.called(subject.tokenizer)("The 3 keys: é, 日本, \n\t{}").input_ids)
