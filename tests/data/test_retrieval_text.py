@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from poslab.data import retrieval_prompts
 from poslab.data.retrieval_prompts import TASKS, document
 from poslab.data.retrieval_text import RetrievalText
 from poslab.data.tokenizers import ByteTokenizer
@@ -79,3 +80,12 @@ def test_a_training_prompt_ends_with_its_answer(task):
 def test_a_mistake_is_one_sentence(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         source(tmp_path, **arguments)
+
+
+def test_text_is_prepared_again_after_an_edit_of_its_generators(tmp_path, monkeypatch):
+    before = source(tmp_path).prepared_folder()
+    assert source(tmp_path).prepared_folder() == before
+    edited = tmp_path / "edited.py"
+    edited.write_text(Path(retrieval_prompts.__file__).read_text() + "\n")
+    monkeypatch.setattr(retrieval_prompts, "__file__", str(edited))
+    assert source(tmp_path).prepared_folder() != before

@@ -4,12 +4,14 @@ import json
 import random
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslab.arguments import Count
+from poslab.data import retrieval_prompts
+from poslab.data.cache import fingerprint
 from poslab.data.columns import as_examples
 from poslab.data.packages import PackageText
-from poslab.data.retrieval_prompts import TASKS, document
 from poslab.data.source import Share, require_choice
 
 if TYPE_CHECKING:
@@ -43,13 +45,14 @@ class RetrievalText(PackageText):
         if not self.tasks:
             raise ValueError("tasks must not be empty")
         for task in self.tasks:
-            require_choice("tasks", task, TASKS)
+            require_choice("tasks", task, retrieval_prompts.TASKS)
         if self.max_prompt_bytes < SHORTEST:
             raise ValueError(f"max_prompt_bytes must be at least {SHORTEST}, got {self.max_prompt_bytes}")
 
     @cached_property
     def identity(self) -> str:
-        return json.dumps([super().identity, list(self.tasks), self.share, self.max_prompt_bytes])
+        code = fingerprint([Path(__file__), Path(retrieval_prompts.__file__)])  # it may be edited
+        return json.dumps([super().identity, list(self.tasks), self.share, self.max_prompt_bytes, code])
 
     def documents(self) -> "dict[str, Dataset]":
         splits = super().documents()
@@ -57,7 +60,7 @@ class RetrievalText(PackageText):
         left = self.share / (1 - self.share) * sum(len(text.encode()) for text in texts)
         draws = random.Random("training prompts")
         while left > 0:
-            prompt = document(draws.choice(self.tasks), draws, draws.randint(SHORTEST, self.max_prompt_bytes))
-            texts.append(prompt)
-            left -= len(prompt)
+            task, size = draws.choice(self.tasks), draws.randint(SHORTEST, self.max_prompt_bytes)
+            texts.append(retrieval_prompts.document(task, draws, size))
+            left -= len(texts[-1])
         return splits | {"train": as_examples(text=texts)}
