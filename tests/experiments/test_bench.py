@@ -117,6 +117,9 @@ def test_an_encoding_with_several_seeds_is_a_table_with_each(tmp_path):
     write_scores(tasks, measured, REQUEST, tmp_path, HarmlessConsole())
     table = pd.read_csv(tmp_path / "scores.csv")
     assert dict(zip(table["seed"], table["value"], strict=True)) == {1: 100, 2: 50}
+    written = (tmp_path / "scores.csv").read_bytes()
+    write_scores(tasks, dict(reversed(measured.items())), REQUEST, tmp_path, HarmlessConsole())
+    assert (tmp_path / "scores.csv").read_bytes() == written
 
 
 def test_lengths_beyond_the_positions_of_every_encoding_are_a_mistake(tmp_path):

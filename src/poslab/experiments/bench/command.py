@@ -70,10 +70,8 @@ def measure(
     measured: list[list[ItemMetric] | None] = []
     for benchmark in benchmarks:
         length = benchmark.length or subject.training_length
-        if subject.end is not None and length > subject.end:
-            measured.append(None)
-        else:
-            measured.append(benchmark.measure(subject.answering(length, folder), progress.step))
+        is_beyond = subject.end is not None and length > subject.end
+        measured.append(None if is_beyond else benchmark.measure(subject.answering(length, folder), progress.step))
     if subject.untrained:
         learns = f"{subject.name} learns {subject.untrained:,} numbers, which no training has set"
         print(f"warning: {learns}: its results belong to an untrained encoding", file=sys.stderr)

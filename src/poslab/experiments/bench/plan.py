@@ -107,11 +107,10 @@ def _require_known(names: Sequence[str]) -> None:
     files = (file for file in Path(lm_eval.tasks.__path__[0]).rglob("*") if file.suffix not in (".py", ".pyc", ".md"))
     text = "\n".join(file.read_text(errors="ignore") for file in files if file.is_file())
     words = set(re.findall(r"[^\s,'\"\[\]{}]+", text))
-    for name in names:
-        if name not in words:
-            known = re.findall(r"^(?:task|group|tag): *['\"]?([^\s'\"]+)", text, re.MULTILINE)
-            near = nearest(name, [*prompts.GROUPS, *prompts.TASKS, long_text.NAME]) or nearest(name, known)
-            raise ValueError(f"unknown task {name!r}{near}")
+    for name in (name for name in names if name not in words):
+        known = re.findall(r"^(?:task|group|tag): *['\"]?([^\s'\"]+)", text, re.MULTILINE)
+        near = nearest(name, [*prompts.GROUPS, *prompts.TASKS, long_text.NAME]) or nearest(name, known)
+        raise ValueError(f"unknown task {name!r}{near}")
 
 
 def _long_text(evaluator: Subject, length: int, count: int, request: BenchRequest) -> Benchmark:

@@ -44,7 +44,7 @@ def write_scores(
         return
     rows = [
         (b.name, tag_of(m.name, m.length), subject.seed, sum(m.sums) / sum(m.counts), len(m.sums))
-        for subject, metrics in measured.items()
+        for subject, metrics in sorted(measured.items(), key=lambda pair: pair[0].seed)
         for b, of_task in zip(benchmarks, metrics, strict=True)
         for m in of_task or ()
     ]
