@@ -12,7 +12,7 @@ import pytest
 
 from poslab.cli import advise
 from poslab.cli.advise import Case, factor, main, parameters_of, preset_of, presets, short, studies, unknown
-from poslab.configuration.command_line import CONF, RESULTS
+from poslab.configuration.command_line import CONF, FIGURES, RESULTS
 from poslab.experiments.collect import read_results, write_tables
 from poslab.experiments.metrics import in_words
 from poslab.experiments.results import Results
@@ -129,9 +129,21 @@ def test_costs_are_medians_at_the_nearest_length(tmp_path):
     (tmp_path / "machine.json").write_text(json.dumps({"machine": machine, "rows": rows}))
     (cost,) = advise.costs(tmp_path, 8192)
     assert (cost["length"], cost["machine"], cost["times"]) == (512, "a processor", {"alibi": 2})
-    (tmp_path / "machine.json").write_text(json.dumps({"rows": [{"part": "layers"}]}))
+    (tmp_path / "machine.json").write_text(json.dumps({"rows": [{**row, "length": None}]}))
     with pytest.raises(ValueError, match=r"machine\.json is damaged"):
         list(advise.costs(tmp_path, 8192))
+
+
+def test_the_committed_timings_have_the_cost_of_a_step_and_of_a_layer():
+    """The rows of other parts have no contestant."""
+    step, layer = advise.costs(FIGURES, 8192)
+    assert (step["measured"], layer["measured"]) == (*advise.PARTS.values(),)
+    assert {"t5", "alibi", "forgetting"} <= step["times"].keys() and {"rotary", "fire"} <= layer["times"].keys()
+
+
+def test_values_that_are_taken_from_another_case_are_tuned():
+    rows = {row["case"]: row for row in studies(RESULTS, ASKED) if row["study"] == "context_use"}
+    assert "optimizer.lr" in rows["prose"]["tuned"] and rows["code"]["tuned"] == rows["prose"]["tuned"]
 
 
 def test_it_prints_at_most_two_screens_of_80_columns(tables, capsys, monkeypatch):

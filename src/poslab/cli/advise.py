@@ -41,7 +41,7 @@ MAX_STUDIES, MAX_PRESETS, MAX_BOUND = 3, 6, 131_072
 RELEASED = re.compile(r"^# Released: ([^,\n]+)(?:, ([\d.]+[MBT]) parameters)?(?:, context ([\d,]+))?$", re.MULTILINE)
 """Line of a preset with a released model, its parameters and its context, as far as its sources have them."""
 PARTS = {"encodings": "a training step", "layers": "an attention layer, forward and backward"}
-"""Parts of the benchmarks with times of an encoding over none, the most telling one first."""
+"""Parts of the benchmarks with times of an encoding over none; the first has fewer encodings at long lengths."""
 
 
 @with_checked_arguments
@@ -149,7 +149,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         if not runs:
             continue
         first, trained = runs[0], runs[0].training_length
-        chosen, encodings = {**comparison.train, **node.train}, comparison.encodings_of(name)
+        chosen, tuned = {**comparison.train, **node.train}, node.tuned_as or name
         dataset = str(chosen.get("dataset", "python_docs"))
         kind = {"python_docs": "documentation"}.get(dataset, dataset.removeprefix("corpus_"))
         of_others = family("dataset", dataset) if dataset in choices("dataset") else dataset
@@ -166,7 +166,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
             "lengths": {metric: max((n or trained for n in at), default=0) for metric, at in lengths.items()},
             "steps": first.metrics.get("steps", 0),
             "seeds": len({run.seed for run in runs}),
-            "tuned": sorted({key for encoding in encodings for key in comparison.space_of(name, encoding)}),
+            "tuned": sorted({key for n in comparison.encodings_of(name) for key in comparison.space_of(tuned, n)}),
             "baseline": comparison.baseline,
             "verdicts": {},
         }
@@ -215,20 +215,21 @@ def _in_words(layer: Mapping[str, Any]) -> str:
 
 
 def costs(folder: Path, context: int) -> Iterator[dict[str, Any]]:
-    """Yield the times under each encoding over none on each machine, at the nearest length that was measured."""
+    """Yield the times under each encoding over none on each machine, of each part at the nearest length."""
     for path in sorted(folder.glob("*.json")):
         node = read_json(path)
         try:
-            ours = [row for row in node.get("rows", []) if row["contestant"] == "Poslab" and "time" in row]
-            if (part := next((part for part in PARTS if any(row["part"] == part for row in ours)), None)) is None:
-                continue
-            rows = [row for row in ours if row["part"] == part]
-            length = min((row["length"] for row in rows), key=lambda length: factor(length, context))
-            precision = max(row["precision"] for row in rows if row["length"] == length)  # bf16-mixed before 32-true
-            where = {"length": length, "precision": precision}
-            times = {row["encoding"]: row["time"][1] for row in rows if where.items() <= row.items()}  # a median
-            machine = node["machine"]["gpu"] or node["machine"]["processor"]
-            yield {"file": path.name, "machine": machine, "measured": PARTS[part], **where, "times": times}
+            ours = [row for row in node.get("rows", []) if row.get("contestant") == "Poslab" and "time" in row]
+            for part, measured in PARTS.items():
+                if not (rows := [row for row in ours if row["part"] == part]):
+                    continue
+                length = min((row["length"] for row in rows), key=lambda length: factor(length, context))
+                # bf16-mixed before 32-true
+                precision = max(row["precision"] for row in rows if row["length"] == length)
+                where = {"length": length, "precision": precision}
+                times = {row["encoding"]: row["time"][1] for row in rows if where.items() <= row.items()}  # a median
+                machine = node["machine"]["gpu"] or node["machine"]["processor"]
+                yield {"file": path.name, "machine": machine, "measured": measured, **where, "times": times}
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: it does not contain the timings of a machine") from error
 
