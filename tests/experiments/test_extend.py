@@ -348,7 +348,7 @@ def test_other_texts_are_not_mixed_with_what_is_known(extend, tmp_path):
         ({"tasks": ["niah"]}, r"^unknown task 'niah'"),
         ({"types": ["alibi"]}, r"^types must be of .*, got alibi$"),
         ({"types": []}, r"^types must not be empty"),
-        ({"budget": "1s"}, r"^budget must be longer"),
+        ({"budget": "0.00001h"}, r"^budget must be longer"),
     ],
 )
 def test_a_mistake_is_one_sentence(extend, tmp_path, others, message):
