@@ -103,6 +103,24 @@ def test_more_seeds_and_lengths_train_and_measure_only_what_is_missing(
 
 
 @pytest.mark.slow
+def test_a_comparison_goes_on_from_its_tables(compared: tuple[Path, str], tmp_path: Path, tiny: list[str]) -> None:
+    """As in a fresh clone, which has the tables and not the runs."""
+    tables = [f"{name}.parquet" for name in ("runs", "curves", "items")]
+    (tmp_path / "out").mkdir()
+    for name in tables:
+        shutil.copy(compared[0] / "out" / name, tmp_path / "out")
+    words = [*arguments_of(tiny), "preset=untuned"]
+    assert "4 of 4 runs" in compare(tmp_path, *words, "dry_run=true").output
+    ended = compare(tmp_path, *words, "seeds=3")
+    assert ended.status == 0, ended
+    assert len(runs_of(tmp_path)) == 2
+    for name in tables:
+        before, after = (pd.read_parquet(folder / "out" / name) for folder in (compared[0], tmp_path))
+        same = [name for name in before if not name.startswith("reading")]  # timed again, with weights that are here
+        pd.testing.assert_frame_equal(after[after["seed"] < 3].reset_index(drop=True)[same], before[same])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_commands_at_once_train_every_cell_once(tmp_path: Path, tiny: list[str], killed: bool) -> None:
     """If one of them is killed, the other trains what is left."""

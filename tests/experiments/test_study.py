@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from poslab.experiments.cells import CellResult
 from poslab.experiments.jobs import KILLED, Failure
 from poslab.experiments.plan import ComparisonJobs, cell_of_key, ledger_of
+from poslab.experiments.tables import RunResult
 from tests.experiments.comparisons import TUNING, plan
 
 DONE = CellResult({"steps": 3, "validation/loss": 1.0}, {"exact_match@20": 50.0}, machine="one")
@@ -19,10 +21,15 @@ def studies(tmp_path):
     """A function that opens the jobs as another process does."""
 
     def opened(**changes):
-        made = plan(output=str(tmp_path), **changes)
+        made = plan(**{"output": str(tmp_path), **changes})
         return ComparisonJobs(made, ledger_of(made.comparison))
 
     return opened
+
+
+def row_of_cell(cell):
+    known = {"metrics": DONE.metrics, "scores": DONE.scores, "machine": DONE.machine}
+    return RunResult(cell.case, cell.encoding, cell.seed, cell.is_trial, identity=cell.identity, **known)
 
 
 def finish_all(study, result=DONE):
@@ -52,6 +59,27 @@ def test_a_study_is_settled_when_all_cells_are_finished(studies):
 def test_more_seeds_later_train_only_what_is_missing(studies):
     finish_all(studies())
     assert finish_all(studies(seeds=3)) == [f"copying: {name}, seed 3" for name in ("none", "rotary", "slow")]
+
+
+def test_a_comparison_goes_on_from_rows_of_its_tables(studies, tmp_path):
+    first = studies(tuning=TUNING)
+    finish_all(first)
+    rows = [row_of_cell(cell_of_key(key)) for key in first.results()]
+    rows[0] = replace(rows[0], status="failed")
+    elsewhere = studies(tuning=TUNING, output=str(tmp_path / "elsewhere"), seeds=3)
+    elsewhere.enter(rows)
+    elsewhere.enter([])
+    assert finish_all(elsewhere) == [f"copying: {name}, seed 3" for name in ("none", "rotary", "slow")]
+    assert len(elsewhere.snapshot().failed) == 1
+
+
+def test_rows_of_other_settings_are_not_entered(studies, tmp_path):
+    study = studies()
+    cell = study.plan.wanted({})[0][0]
+    other = replace(cell, definition="another")
+    study.enter([RunResult(cell.case, cell.encoding, cell.seed, identity=other.identity)])
+    study.enter([RunResult(cell.case, cell.encoding, cell.seed, identity="{")])
+    assert study.results() == {}
 
 
 def test_runs_wait_for_their_tuning(studies):

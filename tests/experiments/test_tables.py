@@ -49,6 +49,20 @@ def test_rows_of_runs_come_back(tmp_path):
     assert second.metrics == second.scores == {}
 
 
+def test_a_table_has_no_path_of_a_machine(tmp_path):
+    write_runs(tmp_path, [RunResult("a", "rotary", 1, directory=str(tmp_path / "runs" / "a"))])
+    assert pq.read_table(tmp_path / "runs.parquet")["directory"].to_pylist() == ["runs/a"]
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert [run.directory for run in read_runs(moved)] == [str(moved / "runs" / "a")]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_published_table_has_a_path_of_a_machine(study):
+    assert not [
+        path for path in pq.read_table(RESULTS / study / "runs.parquet")["directory"].to_pylist() if path[:1] == "/"
+    ]
+
+
 def test_metrics_of_a_run_are_neither_scores_nor_other_columns(tmp_path):
     metrics = {"steps": 2**63 - 1, "test/loss": 1.0, "test/loss@2": 1.0, "reading/x": 1.0, "case": 1.0, "\x1b[2J": 1.0}
     write_runs(tmp_path, [RunResult("a", "rotary", 1, metrics=metrics, scores={"loss@2": 2.0})])

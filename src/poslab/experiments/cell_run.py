@@ -30,11 +30,9 @@ def train_cell(
 ) -> CellResult:
     """Train or resume the run of a cell, and measure its test.
 
-    `check_cancelled` raises RunInterruptedError after a signal. A run whose loss is no longer a number is a result.
-
-    Raises:
-        FileNotFoundError: if the run that it starts from is not on a disk of this machine.
-        JobLostError: if another process has failed the job.
+    The run that it starts from is trained again if it is not on a disk of this machine. `check_cancelled` raises
+    RunInterruptedError after a signal. A run whose loss is no longer a number is a result. JobLostError is raised if
+    another process has failed the job.
     """
     cell, comparison = cell_of_key(job.key), jobs.plan.comparison
     run = RunDirectory(job.directory, (*comparison.trust, DATA))  # the data of `configurations`
@@ -42,12 +40,14 @@ def train_cell(
     def observer(*_: object) -> str | None:
         return "given up" if job.lost.is_set() else None
 
-    if cell.after is not None:
-        earlier = RunDirectory(Path(comparison.output) / cell.after)
-        if not earlier.is_finished:  # it was removed, or another machine trained it
-            raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
+    def trained(cell: Cell, run: RunDirectory) -> dict[str, float]:
+        earlier = None if cell.after is None else RunDirectory(Path(comparison.output) / cell.after)
+        if cell.after is not None and earlier is not None and not earlier.is_finished:  # another machine trained it
+            trained(jobs.cell_in(cell.after), earlier)
+        return train_or_resume(run, configurations.of(cell), observer, check_cancelled)
+
     try:
-        metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled)
+        metrics = trained(cell, run)
     except NonFiniteLossError as error:
         return CellResult(diverged=str(error), **origin_of(run))
     except RunEndedEarlyError as error:

@@ -71,6 +71,12 @@ class CellResult:
     commit: str = ""
 
 
+def result_of_row(run: RunResult) -> CellResult:
+    """Return the result of a finished run in a table."""
+    start = {"batch": run.batch, "weights": run.weights, "split": run.split}
+    return CellResult(run.metrics, run.scores, run.reason if run.diverged else "", run.machine, start, run.commit)
+
+
 Finished = Mapping[str, CellResult | None]
 """Results of the finished cells by identity; None of one that failed for good."""
 

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ from poslab.experiments.comparison import Comparison, made
 from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.results import Results
-from poslab.experiments.tables import RUNS, ItemTable, RunResult, read_runs, write_curves, write_items, write_runs
+from poslab.experiments.tables import (
+    ITEMS,
+    RUNS,
+    ItemTable,
+    RunResult,
+    read_curves,
+    read_runs,
+    write_curves,
+    write_items,
+    write_runs,
+)
 from poslab.io.files import read_json, read_text, read_yaml, write_atomically
 from poslab.runs.directory import LARGEST_INTEGER, RunDirectory
 from poslab.runs.recipe import Recipe
@@ -45,8 +56,14 @@ def results_of_cells(plan: CellPlan, finished: Finished, recipes: Mapping[str, R
         run = RunDirectory(output / cell.directory)
         row = row_of(run, cell, result, recipes[cell.case], plan.trained[cell.case])
         status = row.status if cell.identity in finished else "blocked"
-        rows.append(replace(row, status=status, words=_words(comparison, cell, row)))
-    return Results(comparison, rows, items_of_directory)
+        rows.append(replace(row, status=status, words=_words(comparison, cell, row), identity=cell.identity))
+    table = cache(lambda: ItemTable(output))
+
+    def items(run: RunResult) -> MeasuredRun | None:
+        here = items_of_directory(run)
+        return table().of(run.key) if here is None and (output / ITEMS).is_file() else here
+
+    return Results(comparison, rows, items)
 
 
 def row_of(run: RunDirectory, cell: Cell, result: CellResult | None, recipe: Recipe, trained: int) -> RunResult:
@@ -98,7 +115,7 @@ def _words(comparison: Comparison, cell: Cell, run: RunResult) -> list[str]:
         config = RunDirectory(Path(run.directory)).config_file
         known = read_yaml(config)["trainer"]["max_steps"] if config.is_file() else run.metrics.get("steps")
         steps = comparison.budget.get("steps", known)
-        words += [] if steps is None else [f"trainer.max_steps={steps}"]
+        words += [] if steps is None else [f"trainer.max_steps={int(steps)}"]
     return [*words, *comparison.overrides_of(cell.case), *([] if cell.after is None else [f"init_from={cell.after}"])]
 
 
@@ -113,13 +130,20 @@ def items_of_directory(run: RunResult) -> MeasuredRun | None:
 
 
 def write_tables(results: Results, folder: Path) -> None:
-    """Write the comparison and the three tables of its results; runs that are elsewhere lack their curves."""
+    """Write the comparison and the three tables of its results.
+
+    Curves and items of runs that are elsewhere stay as in the tables that the folder has.
+    """
     node = {key: value for key, value in asdict(results.comparison).items() if key not in OF_A_MACHINE}
     node |= {"exist_already": True} if results.exist_already else {}
     text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)
     finished = results.finished
-    write_curves(folder, {run.key: _curves(run) for run in finished})
+    curves = {run.key: _curves(run) for run in finished}
+    if (folder / RUNS).is_file() and (elsewhere := {run.identity for run in finished if not curves[run.key]} - {""}):
+        same = {run.key for run in read_runs(folder) if run.identity in elsewhere}
+        curves |= {key: curve for key, curve in read_curves(folder).items() if key in same}
+    write_curves(folder, curves)
     write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
     write_runs(folder, results.rows)
 

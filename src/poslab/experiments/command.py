@@ -26,6 +26,7 @@ from poslab.experiments.report.write import Needs, print_recommendations, print_
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
 from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna
+from poslab.experiments.tables import RUNS, read_runs
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.recipe import Recipe
@@ -96,6 +97,8 @@ def run_comparison(
             plan = CellPlan(comparison, digests, lengths, trained)
             jobs = ComparisonJobs(plan, ledger)
             claim(output, identity_of(ledger, comparison), "runs")
+            if (output / RUNS).is_file():
+                jobs.enter(read_runs(output))
         if not report_only:
             check_splits(results_of_cells(plan, jobs.results(), firsts))
         if dry_run:

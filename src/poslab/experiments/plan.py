@@ -9,19 +9,20 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from poslab.experiments import tuned_points
-from poslab.experiments.cells import Cell, CellResult, Finished, Point, cell_of, result_of
+from poslab.experiments.cells import Cell, CellResult, Finished, Point, cell_of, result_of, result_of_row
 from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.comparison_file import carried
-from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Job, Jobs, Ledger, Record
+from poslab.experiments.jobs import STUDY, Attempt, DatabaseLedger, Failure, FolderLedger, Job, Jobs, Ledger, Record
 from poslab.experiments.metrics import extra_tags
 from poslab.experiments.storage import open_storage
 from poslab.experiments.storage_url import DamagedStorageError
+from poslab.experiments.tables import RunResult
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,21 @@ class ComparisonJobs(Jobs[CellResult]):
             cells, unknown = self.plan.wanted(results)
             self._planned = results, ([cell.identity for cell in cells], unknown)
         return self._planned[1]
+
+    def enter(self, rows: Iterable[RunResult]) -> None:
+        """Enter the runs of tables that are wanted and whose records are not here, such as in a fresh clone."""
+        known = {run.identity: run for run in rows if run.status != "blocked"}
+        with self._changing() as records:
+            while new := [key for key in self.wanted(records)[0] if key in known and key not in records]:
+                for key in new:
+                    run, lost = known[key], Failure("it failed before its table was written", can_pass=False)
+                    is_lost = run.status == "failed"
+                    outcome = None if is_lost else asdict(result_of_row(run))
+                    records[key] = Record([Attempt("", failure=lost)] if is_lost else [], outcome=outcome)
+
+    def cell_in(self, directory: str) -> Cell:
+        """Return the cell that was taken whose run has a directory, within the comparison's."""
+        return next(cell for cell in map(cell_of_key, self.records()) if cell.directory.as_posix() == directory)
 
     def directory_of(self, key: str) -> Path:
         return Path(self.plan.comparison.output) / cell_of_key(key).directory

@@ -7,6 +7,7 @@ file comes perhaps from someone else: it is checked, bounded in size, and nothin
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -79,7 +80,8 @@ class RunResult:
     # split, newest_split: version of the split of its data, and the newest version when the table was written
     split: str = "1"
     newest_split: str = "1"
-    directory: str = ""  # of the run, where it is still there
+    directory: str = ""  # of the run, where it is still there; in the table, relative to the table's folder
+    identity: str = ""  # of its cell, by which a comparison goes on from its tables; older tables have none
     # by tag, as in metrics.json; metrics of the test at the end of the run are not in a table
     metrics: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)  # of the test by tag, such as `bits_per_byte@1024`
@@ -118,6 +120,8 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
     columns: dict[str, pa.Array] = {}
     for name, kind in _OF_RUNS.items():
         values = [getattr(run, name) for run in runs]
+        if name == "directory":  # no path of this machine goes into a table
+            values = [path and os.path.relpath(path, folder) for path in values]
         columns[name] = pa.array([json.dumps(value) for value in values] if name == "point" else values, kind)
     for prefix, attribute in {"": "metrics", **_PREFIXES}.items():
         nodes = [getattr(run, attribute) for run in runs]
@@ -148,16 +152,26 @@ def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
 def read_runs(folder: Path) -> list[RunResult]:
     """Read runs.parquet; ValueError naming the file, if it cannot be read, is damaged, or contains something else."""
     table = _read(folder / RUNS)
+    if "identity" not in table.column_names:
+        table = table.append_column("identity", pa.array([""] * len(table), pa.string()))
     try:
         for name, kind in _OF_RUNS.items():
             require(table.schema.field(name).type == kind)
         numbers = [column.name for column in table.schema if pa.types.is_float64(column.type)]
         require(are_texts(*numbers))
-        runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers) for row in table.to_pylist()]
+        runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers, folder) for row in table.to_pylist()]
         require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / RUNS} is damaged: it does not contain a table of runs") from error
     return runs
+
+
+def read_curves(folder: Path) -> dict[RunKey, list[tuple[int, str, float]]]:
+    """Read curves.parquet: step, metric and value of each run; ValueError as of `read_runs`."""
+    curves: dict[RunKey, list[tuple[int, str, float]]] = {}
+    for row in zip(*(column.to_pylist() for column in _read(folder / CURVES, _OF_CURVES).columns), strict=True):
+        curves.setdefault(row[:3], []).append(row[3:])
+    return curves
 
 
 class ItemTable:
@@ -204,8 +218,9 @@ class ItemTable:
         return MeasuredRun(key[1], "test", scores, {})
 
 
-def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) -> RunResult:
+def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str], folder: Path) -> RunResult:
     facts["point"] = json.loads(facts["point"])
+    facts["directory"] = facts["directory"] and os.path.normpath(folder / facts["directory"])
     for prefix, group in _PREFIXES.items():
         of_group = {name.removeprefix(prefix): row[name] for name in numbers if name.startswith(prefix)}
         facts[group] = {tag: value for tag, value in of_group.items() if value is not None}
