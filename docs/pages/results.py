@@ -21,7 +21,7 @@ from poslab.experiments.published import published_results
 from poslab.experiments.report.by_length import longer_context, speed_table
 from poslab.experiments.report.checks import checks
 from poslab.experiments.report.papers import claims_table, predictions_table, values_table
-from poslab.experiments.report.tables import BEST, differences, overview, ranking
+from poslab.experiments.report.tables import BEST, differences, overview, ranking, unequal_tuning
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.text import amount, listed, markdown
@@ -90,6 +90,8 @@ def answer(name: str, case: str) -> str:
         low, mean, high = sorted(ends)
         ahead = f"{mean:.3g} ({low:.3g} to {high:.3g}, an interval for all pairs together)"
         sentences.append(f"It is ahead of {comparison.baseline}, the baseline, by {ahead}.")
+    if unequal := unequal_tuning(results, case):
+        sentences.append(f"Tuning was {unequal}.")
     return " ".join(sentences)
 
 

@@ -7,9 +7,18 @@ from dataclasses import replace
 
 import pandas as pd
 
+from poslab.experiments.published import Claim
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.tables import expected_best_rows, tuned_table
-from poslab.experiments.report.write import write
+from poslab.experiments.report.papers import outcome
+from poslab.experiments.report.tables import (
+    best_table,
+    expected_best_rows,
+    legend,
+    overview,
+    tuned_table,
+    verdict_table,
+)
+from poslab.experiments.report.write import Needs, recommendations, write
 from poslab.io.terminal import HarmlessConsole
 from tests.experiments.comparisons import TUNING, results
 
@@ -53,6 +62,23 @@ def test_numbers_of_trials_that_differ_are_found():
     extra = next(replace(run, point={"optimizer.lr": 8e-3}) for run in made.rows if run.is_trial)
     row = checks(replace(made, rows=[*made.rows, extra])).frame.set_index("check").loc["same number of trials"]
     assert not row["holds"] and "none 4" in row["found"]
+
+
+def test_unequal_tuning_is_next_to_each_verdict_that_rests_on_it():
+    made = results(tuning=TUNING)
+    criterion = made.comparison.criteria("copying")[0]
+    assert not any("tuning" in table for table in (best_table(made), verdict_table(made, "copying", criterion)))
+    extra = next(replace(run, point={"optimizer.lr": 8e-3}) for run in made.rows if run.is_trial)
+    unequal = replace(made, rows=[*made.rows, extra])
+    assert best_table(unequal)["tuning"].tolist() == ["not equal: 3 to 4 trials"]
+    frame = verdict_table(unequal, "copying", criterion).set_index("encoding")
+    assert (frame["tuning"]["none"], frame["verdict"]["none"]) == ("not equal: none 4, rotary 3 trials", "better")
+    assert pd.isna(frame["tuning"]["slow"])
+    assert next(recommendations(unequal, Needs())).evidence.endswith("tuning not equal: 3 to 4 trials")
+    claim = Claim("none is ahead", better="none", than="rotary", case="copying")
+    assert outcome(unequal, claim)[1].endswith("tuning not equal: none 4, rotary 3 trials")
+    assert "tuning" not in outcome(made, claim)[1]
+    assert "Tuning of copying is not equal: 3 to 4 trials." in legend(unequal, overview(unequal))
 
 
 def test_the_expected_best_is_shown_by_number_of_trials_from_four_on(tmp_path):

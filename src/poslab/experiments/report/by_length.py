@@ -12,7 +12,7 @@ from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.evaluation.summary import ContextUse
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import SLIDING, at_lengths
-from poslab.experiments.report.tables import NO_RESULT
+from poslab.experiments.report.tables import NO_RESULT, unequal_tuning
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.difference import Difference, Scores, difference
 from poslab.experiments.statistics.verdict import verdicts
@@ -79,6 +79,8 @@ def longer_context(results: Results, case: str) -> Table | None:
         f"'{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. ± is half of a 95% interval, for "
         "new seeds and test items; the verdict next to the control is adjusted by Holm."
     )
+    if unequal := unequal_tuning(results, case):
+        caption += f" Tuning is {unequal}."
     frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda ordered: ordered[0])])
     return Table(f"longer_context_{file_name(case)}", "Longer context", caption, frame)
 

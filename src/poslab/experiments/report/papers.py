@@ -11,6 +11,7 @@ from poslab.evaluation.base_bound import smallest_base
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import at_lengths, usual_direction
 from poslab.experiments.published import Claim, Prediction, Published, predictions_of, published_results
+from poslab.experiments.report.tables import unequal_tuning
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.crossed import estimate
 from poslab.experiments.statistics.difference import MIN_SEEDS
@@ -38,6 +39,8 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     low, high = verdict.difference.interval
     difference = f"difference {verdict.difference.mean:+.3g} ({low:+.3g} to {high:+.3g})"
     evidence = f"{verdict.word}: {difference}, p = {verdict.p_value:.2g}"
+    if unequal := unequal_tuning(results, claim.case, (claim.better, claim.than)):
+        evidence += f"; tuning {unequal}"
     if claim.confounded is not None:
         return CONFOUNDED, f"by {claim.confounded}; here {evidence}"
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUIVALENT: FAILS, Word.DIVERGED: UNTESTED}

@@ -101,6 +101,18 @@ def notes(results: Results, case: str) -> Iterator[str]:
         positioned = results.positioned_items(case, criterion)
         if fewer := [f"{name} {items:,} of {total:,}" for name, (items, total) in positioned.items() if items < total]:
             yield f"* Test items of {criterion.metric}: {', '.join(fewer)}; differences are over items that all have."
+    if unequal := unequal_tuning(results, case):
+        yield f"Tuning of {case} is {unequal}."
+
+
+def unequal_tuning(results: Results, case: str, pair: Collection[str] = ()) -> str:
+    """Return `not equal: 3 to 5 trials` for a case, or `not equal: t5 3, rotary 4 trials` for a pair; "" if equal."""
+    tuned = results.tuned(results.comparison.all_cases[case].tuned_as or case)
+    counts = {name: len(choice.trials) for name, choice in tuned.items() if not pair or name in pair}
+    if len(set(counts.values())) <= 1:
+        return ""
+    shown = ", ".join(f"{name} {counts[name]}" for name in pair if name in counts)
+    return f"not equal: {shown or f'{min(counts.values())} to {max(counts.values())}'} trials"
 
 
 def case_table(results: Results, case: str) -> pd.DataFrame:
@@ -126,7 +138,11 @@ def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataF
     baseline = results.comparison.baseline
     verdicts = results.verdicts(case, criterion, baseline)
     rows = [
-        {"encoding": name, **(_evidence(verdicts[name]) if name in verdicts else {"verdict": NO_RESULT})}
+        {
+            "encoding": name,
+            **(_evidence(verdicts[name]) if name in verdicts else {"verdict": NO_RESULT}),
+            "tuning": unequal_tuning(results, case, (name, baseline)) or None,
+        }
         for name in results.encodings(case)
         if name != baseline
     ]
@@ -216,6 +232,7 @@ def best_table(results: Results) -> pd.DataFrame:
             for verdict, names in frame.groupby("verdict", sort=False)["encoding"]:
                 row[str(verdict)] = ", ".join(names)
             row["mean"] = frame["mean"].iloc[0] if frame["verdict"].iloc[0] == BEST else None
+            row |= {"tuning": unequal} if (unequal := unequal_tuning(results, case)) else {}
         rows.append(row)
     frame = pd.DataFrame(rows)
     order = [name for name in ("case", "metric", BEST, "mean", *map(str, Word)) if name in frame]

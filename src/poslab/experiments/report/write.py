@@ -318,6 +318,8 @@ def recommendations(results: Results, needs: Needs) -> Iterator[Recommendation]:
             take = max(equal, key=lambda name: costs[name][0] if math.isfinite(costs[name][0]) else 0.0)
         tested = max(results.lengths(case), default=results.training_length(case))
         evidence = f"{criterion.metric}, trained up to {results.training_length(case)}, tested up to {tested}"
+        if unequal := tables.unequal_tuning(results, case):
+            evidence += f"; tuning {unequal}"
         yield Recommendation(case, take, evidence, table.dropna(axis=1, how="all"))
 
 
