@@ -18,7 +18,7 @@ from poslab.experiments.statistics.difference import Difference, Scores, differe
 from poslab.experiments.statistics.verdict import verdicts
 from poslab.report.figures import Table
 from poslab.report.text import file_name, fixed
-from poslab.tasks.language_modelling import CONTEXT_MARGIN
+from poslab.tasks.language_modelling import CONTEXT_MARGIN, LEAST_GAIN
 
 SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))  # sign of each verdict, behind the loss in longer windows
 
@@ -75,9 +75,9 @@ def longer_context(results: Results, case: str) -> Table | None:
         targets = "all targets, since these results have no context_gain (an earlier version, or short documents)"
     caption = (
         f"Bits per byte in sliding windows, means over seeds. {USE_LEGEND} The gain is the loss in its own window, of "
-        f"{trained:,}, minus that in the longest one, over {targets}: '{ContextUse.USES}' if its interval is above 0. "
-        f"'{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. ± is half of a 95% interval, for "
-        "new seeds and test items; the verdict next to the control is adjusted by Holm."
+        f"{trained:,}, minus that in the longest one, over {targets}: '{ContextUse.USES}' if its interval is above 0 "
+        f"and reaches {LEAST_GAIN:g}. '{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. "
+        "± is half of a 95% interval, for new seeds and test items; next to the control, verdicts are adjusted by Holm."
     )
     if unequal := unequal_tuning(results, case):
         caption += f" Tuning is {unequal}."

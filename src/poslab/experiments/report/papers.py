@@ -135,7 +135,8 @@ def measured(results: Results, prediction: Prediction) -> tuple[float, float, fl
     if len(known.values) < MIN_SEEDS:
         return None
     mean = estimate([known.values[:, None] if known.items is None else known.items.astype(np.float64)])
-    low, high = mean.interval()
+    ends = np.asarray(mean.interval())
+    low, high = ends.clip(0, 100) if results.is_share(prediction.case, criterion.name) else ends
     return float(mean.mean), float(low), float(high)
 
 
