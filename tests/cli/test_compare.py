@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from poslab.cli.compare import main
+from poslab.configuration.command_line import CONF
 from poslab.experiments.jobs import Record
 from tests.storages import POSTGRESQL
 
@@ -217,3 +219,20 @@ def test_its_help_lists_keys_and_comparisons(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "papers/kazemnejad2023" in ended.output
     assert max(map(len, ended.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["comparison=recall"], "results/recall"),
+        (["comparison=papers/kazemnejad2023", "preset=small"], "results/kazemnejad2023"),
+        (["comparison=text", "preset=small"], None),
+        (["comparison=recall", "pilot=elsewhere"], "elsewhere"),
+    ],
+)
+def test_a_dry_run_has_the_published_results_as_its_pilot(arguments, expected, monkeypatch):
+    pilots = []
+    monkeypatch.setattr("poslab.experiments.command.run_comparison", lambda *_, pilot, **__: pilots.append(pilot))
+    main([*arguments, "dry_run=true"])
+    main([word for word in arguments if not word.startswith("pilot")])
+    assert pilots == [expected and (expected if expected == "elsewhere" else str(CONF.parent / expected)), None]

@@ -10,7 +10,7 @@ from poslab.cli.argv import with_config_dir
 from poslab.cli.help import questions_help, usage
 from poslab.cli.hydra_command import clear_distributed_env, named_runs, own_keys_and_overrides, run_question
 from poslab.configuration.build import package_names
-from poslab.configuration.command_line import COMPARISONS, CONF, key_of, poslab_command
+from poslab.configuration.command_line import COMPARISONS, CONF, RESULTS, key_of, poslab_command
 from poslab.experiments.storage_url import without_password
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount
@@ -28,7 +28,7 @@ OWN_KEYS = {
     "budget": "{steps: 8000} or {tokens: 1000000} of every run",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
-    "pilot": "with dry_run: a folder such as results/NAME, whose deviation of seeds says how many you need",
+    "pilot": "with dry_run: a folder whose deviation of seeds says how many you need (default: results/NAME if there)",
     "report_only": "true writes the results of the runs that are finished, and trains nothing",
     "recommend": "true prints which encoding to take, under the next three keys",
     "length": "with recommend: the longest text or example that you need",
@@ -102,7 +102,12 @@ def main(arguments: list[str]) -> None:
     comparison = read_comparison(COMPARISONS, given, overrides)
     console.print(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)
-    of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]
+    path = files.path(given["comparison"])
+    published_tables = RESULTS / path.stem
+    is_published = path.is_relative_to(COMPARISONS) and (published_tables / "runs.parquet").is_file()
+    if ways["dry_run"] and pilot is None and is_published:
+        pilot = str(published_tables)
+    of_file = files.read(path, given.get("preset"))["cases"]
     kept = {*comparison.cases, *(node.case for node in comparison.all_cases.values())}
     if left_out := [case for case in of_file if case not in kept]:
         console.print(f"left out, for their model is not model.path: {', '.join(left_out)}")

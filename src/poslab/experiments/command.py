@@ -156,6 +156,9 @@ def _print_power(console: HarmlessConsole, comparison: Comparison, pilots: Seque
     table = power_table(comparison, pilots)
     if "deviation" in table:
         print_table(console, "what the seeds can find (power 80%)", table)
+        if len(pilots) > 1:
+            folder = pilots[-1].comparison.output
+            console.print(f"Where no runs are finished, deviations are from {folder}, perhaps of other data or sizes.")
         console.print("A dash: no number of seeds is enough, since test items are too few.")
     if not table.empty and ("deviation" not in table or table["deviation"].isna().any()):
         console.print(

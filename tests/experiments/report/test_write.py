@@ -386,3 +386,9 @@ def test_without_a_pilot_the_deviation_is_that_of_the_metric_or_is_asked_for():
     screen = io.StringIO()
     _print_power(HarmlessConsole(screen, width=80), comparison(), [])
     assert "pilot=DIR" in screen.getvalue()
+
+
+def test_a_plan_names_the_folder_of_its_pilot():
+    screen, pilot = io.StringIO(), results(output="results/published")
+    _print_power(HarmlessConsole(screen, width=80), comparison(), [dataclasses.replace(pilot, rows=[]), pilot])
+    assert "results/published" in screen.getvalue() and "pilot=DIR" not in screen.getvalue()
