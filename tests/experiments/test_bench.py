@@ -122,6 +122,26 @@ def test_an_encoding_with_several_seeds_is_a_table_with_each(tmp_path):
     assert (tmp_path / "scores.csv").read_bytes() == written
 
 
+def test_the_files_of_an_output_are_of_the_same_encodings_and_tasks(tmp_path):
+    subjects = [ReadingSubject("full"), ReadingSubject("short", blind_beyond(600))]
+    tasks = [PromptTask(name, LENGTH, needle_items(4), ["generated"]) for name in ("niah_single_1", "niah_multikey_2")]
+    measured = {subject: measure(subject, tasks, print) for subject in subjects}
+
+    def written(of_subjects, of_tasks):
+        chosen = {subject: measured[subject][: len(of_tasks)] for subject in of_subjects}
+        write_scores(of_tasks, chosen, REQUEST, output, HarmlessConsole())
+        return {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+
+    (output := tmp_path / "out").mkdir()
+    both = written(subjects, tasks)
+    assert {"report.html", "figures/table_niah_multikey_2.csv", "runs.parquet"} <= both
+    fewer = written(subjects, tasks[:1])
+    assert fewer < both
+    assert not [name for name in fewer if "multikey" in name]
+    assert written(subjects[:1], tasks) == {"scores.csv"}
+    assert written(subjects, tasks) == both
+
+
 def test_lengths_beyond_the_positions_of_every_encoding_are_a_mistake(tmp_path):
     subjects = [ReadingSubject(name, end=LENGTH - 1) for name in ("ends", "too")]
     request = replace(REQUEST, tasks=["json_kv"], samples=1, output=str(tmp_path / "out"))

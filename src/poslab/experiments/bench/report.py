@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,26 @@ from poslab.evaluation.benchmarks.subjects import Subject
 from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.experiments.bench.plan import BenchRequest
-from poslab.experiments.collect import write_tables
+from poslab.experiments.collect import SPECIFICATION, write_tables
 from poslab.experiments.command import Publication
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.metrics import tag_of
 from poslab.experiments.mistakes import checked
 from poslab.experiments.report.write import print_table
 from poslab.experiments.results import Results
-from poslab.experiments.tables import RunResult
+from poslab.experiments.tables import CURVES, ITEMS, RUNS, RunResult
 from poslab.io.files import write_atomically
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount
 
 OWNER = "benchmarks"
 """Owner of a directory with benchmarks, instead of the identity of a study."""
+
+SCORES = "scores.csv"
+"""File with the table of one encoding."""
+REPORT = ("report.html", "figures")
+COMPARED = (*REPORT, SPECIFICATION, RUNS, CURVES, ITEMS, "results.csv", "differences.csv", "table.*")
+"""Patterns of the files that several encodings have instead."""
 
 Measured = Mapping[Subject, Sequence[Sequence[ItemMetric] | None]]
 """Metrics of each model on each benchmark; None where its positions end before."""
@@ -39,7 +46,7 @@ def write_scores(
     if len({subject.name for subject in measured}) > 1:
         results = results_of(benchmarks, measured, request, output)
         write_tables(results, output)
-        (output / "scores.csv").unlink(missing_ok=True)  # of one encoding, measured before
+        _remove(output, SCORES, *REPORT)  # of other encodings or tasks, measured before
         Publication(request.typed, None, request.figure_width).write(results, console)
         return
     rows = [
@@ -51,9 +58,18 @@ def write_scores(
     frame = pd.DataFrame(rows, columns=["task", "metric", "seed", "value", "items"])
     if len(measured) == 1:
         frame = frame.drop(columns="seed")
-    write_atomically(output / "scores.csv", frame.to_csv(index=False))
+    write_atomically(output / SCORES, frame.to_csv(index=False))
+    _remove(output, *COMPARED)
     print_table(console, next(iter(measured)).name, frame)
-    console.print(f"written: {output / 'scores.csv'}", soft_wrap=True)
+    console.print(f"written: {output / SCORES}", soft_wrap=True)
+
+
+def _remove(output: Path, *patterns: str) -> None:
+    for path in (path for pattern in patterns for path in output.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def results_of(benchmarks: Sequence[Benchmark], measured: Measured, request: BenchRequest, output: Path) -> Results:
