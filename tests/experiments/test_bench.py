@@ -21,6 +21,7 @@ from poslab.experiments.bench.models import pretrained_subjects
 from poslab.experiments.bench.plan import BenchRequest, benchmarks_of
 from poslab.experiments.bench.report import results_of, write_scores
 from poslab.experiments.collect import read_results
+from poslab.experiments.jobs import one_at_a_time
 from poslab.io.terminal import HarmlessConsole
 from tests.evaluation.benchmarks.readers import Reader, needle_items, of_needle
 
@@ -140,6 +141,12 @@ def test_the_files_of_an_output_are_of_the_same_encodings_and_tasks(tmp_path):
     assert not [name for name in fewer if "multikey" in name]
     assert written(subjects[:1], tasks) == {"scores.csv"}
     assert written(subjects, tasks) == both
+
+
+def test_an_output_that_another_process_writes_is_a_mistake(tmp_path):
+    request = replace(REQUEST, tasks=["json_kv"], samples=1, output=str(tmp_path))
+    with one_at_a_time(tmp_path), pytest.raises(ValueError, match=f"output={tmp_path} is being written by another"):
+        run_bench([ReadingSubject("full"), ReadingSubject("same")], request)
 
 
 def test_lengths_beyond_the_positions_of_every_encoding_are_a_mistake(tmp_path):

@@ -29,7 +29,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, Text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from poslab.experiments.storage_url import DamagedStorageError
-from poslab.io.files import lock, read_json, write_atomically
+from poslab.io.files import lock, lock_at_once, read_json, write_atomically
 from poslab.runs.directory import JOB_FILE
 from poslab.runs.errors import ProcessDiedError, RunStoppedError
 
@@ -424,8 +424,14 @@ def is_dead(directory: Path, worker: str) -> bool:
 
 
 @contextlib.contextmanager
-def one_at_a_time(directory: Path) -> Iterator[None]:
-    """Prevent other commands from writing into a directory that several machines share."""
+def one_at_a_time(directory: Path, wait: bool = True) -> Iterator[None]:
+    """Prevent other commands from writing into a directory that several machines share.
+
+    Where another one writes: wait for it, or raise ValueError.
+    """
     with (directory / ".lock").open("w") as file:
-        lock(file)
+        if wait:
+            lock(file)
+        elif not lock_at_once(file):
+            raise ValueError(f"output={directory} is being written by another process at this moment")
         yield

@@ -190,6 +190,17 @@ def lock(file: Any) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
+def lock_at_once(file: Any) -> bool:
+    """Lock an open file until it is closed, unless another process has; return True too if the disk has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, in which nothing is written for it."""

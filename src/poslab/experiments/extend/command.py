@@ -62,7 +62,7 @@ def run_extend(subject_of: SubjectOf, export: Export, request: ExtendRequest) ->
     open_output(output)
     claim(output, OWNER, "runs")
     stored = Stored(name=OWNER, question="", output=str(output))
-    with one_at_a_time(output), naming_storage(stored):
+    with one_at_a_time(output, wait=False), naming_storage(stored):
         _require_same(output / "extend.json", {"model": own.identity, **request.identity})
         steps = Steps(subject_of, request, output, console)
         plan = steps.plan()
