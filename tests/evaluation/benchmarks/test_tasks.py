@@ -19,6 +19,7 @@ from poslab.evaluation.benchmarks import long_text, ruler, subjects  # noqa: E40
 from poslab.evaluation.benchmarks.subjects import Answers, PretrainedSubject  # noqa: E402
 from poslab.evaluation.benchmarks.tasks import PromptTask, harness_tasks, quieten_harness  # noqa: E402
 from poslab.evaluation.settings import Progress, at_once  # noqa: E402
+from poslab.runs.errors import DiskError  # noqa: E402
 from tests.evaluation.benchmarks.readers import Reader, needle_items, of_needle  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("lm_eval", "wonderwords", "nltk")]  # it imports the harness
@@ -210,6 +211,16 @@ def test_answers_that_cannot_be_kept_are_answers_with_a_warning(tmp_path, monkey
         assert "warning: answers are not kept" in capsys.readouterr().err
     answers["asked"] = "another"
     assert Answers(tmp_path / "model.db") == {"asked": "another"}
+
+
+def test_a_full_disk_ends_the_work_and_keeps_the_answers_before(tmp_path):
+    answers = Answers(tmp_path / "model.db")
+    answers["asked"] = "answer"
+    pages = answers._connection.execute("PRAGMA page_count").fetchone()[0]
+    answers._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says that the disk is full
+    with pytest.raises(DiskError, match=f"^{tmp_path}: .* is full; what was answered before is kept"):
+        answers["another"] = "long " * 10_000
+    assert Answers(tmp_path / "model.db") == {"asked": "answer"}
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"3", b'{"a": 1}', b'[{"name": "x"}]', b"[[1]]"])

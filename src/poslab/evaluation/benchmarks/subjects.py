@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import inspect
 import json
@@ -33,6 +34,7 @@ from poslab.pretrained.families import text_of
 from poslab.pretrained.proof import family_of
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import DiskError
 from poslab.runs.loading import export, load
 
 if TYPE_CHECKING:
@@ -45,14 +47,25 @@ LOCK_TIMEOUT_S = 60
 PRETRAINED = "poslab.encodings.PretrainedPositions"
 
 
+FULL = {
+    "errno": (errno.ENOSPC, errno.EDQUOT),
+    "sqlite_errorcode": (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE),
+}
+"""Codes of errors, by their attribute, for a disk or a quota that is full."""
+
+
 class Answers(dict[str, Any]):
     """Answers by the hash of what was asked, kept in a file of SQLite as JSON, each as soon as it is known.
 
     A file that is damaged, or has something else, is replaced; nothing is kept where none can be written.
+
+    Raises:
+        DiskError: where the disk is full; the answers until then are kept.
     """
 
     def __init__(self, file: Path) -> None:
         super().__init__()
+        self._folder = file.parent
         self._connection: sqlite3.Connection | None = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +96,8 @@ class Answers(dict[str, Any]):
                 self._stop(error)
 
     def _stop(self, error: Exception) -> None:
+        if any(getattr(error, attribute, None) in codes for attribute, codes in FULL.items()):
+            raise DiskError(f"{self._folder}: {error}; what was answered before is kept, and the same command resumes")
         self._connection = None
         print(f"warning: answers are not kept, and are asked again after an interruption: {error}", file=sys.stderr)
 

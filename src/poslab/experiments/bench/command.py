@@ -25,6 +25,7 @@ from poslab.experiments.report.write import print_table
 from poslab.experiments.storage import claim, open_output
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import roughly
+from poslab.runs.processes import disk_errors
 
 
 def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
@@ -51,8 +52,8 @@ def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
             return
     output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_bench")
     open_output(output)  # after mistakes, which leave nothing
-    claim(output, OWNER, "runs")
-    with one_at_a_time(output, wait=False):
+    with disk_errors(output), one_at_a_time(output, wait=False):
+        claim(output, OWNER, "runs")
         with status:
             measured = {subject: measure(subject, benchmarks, announce) for subject in subjects}
         require_metrics(benchmarks, measured)
