@@ -149,6 +149,34 @@ def test_an_output_that_another_process_writes_is_a_mistake(tmp_path):
         run_bench([ReadingSubject("full"), ReadingSubject("same")], request)
 
 
+def test_a_plan_counts_what_each_encoding_takes_for_each_item_once_and_loading(capsys, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    class Slow(ReadingSubject):
+        """A model that takes 100 seconds to be loaded, and two minutes more for its first answer of all."""
+
+        def __init__(self, name, seconds, seed=0):
+            super().__init__(name, lambda prompt: self.answered(prompt, seconds), seed)
+            self.is_cold = True
+
+        @property
+        def end(self):
+            clock.now += 100 * self.is_cold
+
+        def answered(self, prompt, seconds):
+            clock.now += seconds + 120 * self.is_cold
+            self.is_cold = False
+            return of_needle(prompt)
+
+    tasks = [PromptTask("niah_single_1", LENGTH, needle_items(40), ["generated"])]
+    monkeypatch.setattr(command, "benchmarks_of", lambda subjects, request: tasks)
+    run_bench([Slow("fast", 10), Slow("slow", 60, seed=1), Slow("slow", 60, seed=2)], replace(REQUEST, dry_run=True))
+    times = {row[0]: row[-3:] for line in capsys.readouterr().out.splitlines() if (row := line.split())}
+    assert times["loading"] == ["about", "5", "min"]
+    assert times["niah_single_1"] == ["about", "87", "min"]  # 40 (10 + 2 * 60) seconds
+
+
 def test_lengths_beyond_the_positions_of_every_encoding_are_a_mistake(tmp_path):
     subjects = [ReadingSubject(name, end=LENGTH - 1) for name in ("ends", "too")]
     request = replace(REQUEST, tasks=["json_kv"], samples=1, output=str(tmp_path / "out"))

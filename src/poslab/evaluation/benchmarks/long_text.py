@@ -32,7 +32,8 @@ FIRST_POSITION = 16
 ROWS_AT_ONCE = 1024
 """Tokens whose logits are converted at once."""
 
-KeyTokens = Callable[[StepRunner], np.ndarray]
+KeyTokens = Callable[..., np.ndarray]
+"""Makes the mask of the key tokens with a step runner; of the first windows, if it is called with their number, too."""
 
 
 class LongText(Benchmark):
@@ -55,7 +56,7 @@ class LongText(Benchmark):
         self.identity = hashlib.sha256(windows.tobytes()).hexdigest()[:16]
 
     def first_item(self) -> LongText:
-        return LongText(self.windows[:1], lambda step: np.ones((1, self.windows.shape[1] - 1), bool))
+        return LongText(self.windows[:1], lambda step: self.key_tokens(step, 1))
 
     def measure(self, lm: Any, step: StepRunner) -> list[ItemMetric]:
         is_key_NT = self.key_tokens(step)
@@ -125,13 +126,13 @@ def key_tokens(windows: np.ndarray, evaluator: Callable[[], Any], name: str, con
     stride = max(short // STRIDES, 1)
     masks: list[np.ndarray] = []
 
-    def make(step: StepRunner) -> np.ndarray:
-        for number in range(len(masks), len(windows)):
+    def make(step: StepRunner, count: int = len(windows)) -> np.ndarray:
+        for number in range(len(masks), count):
             ids = windows[number]
             label = f"key tokens of {length:,} by {name}, window {number + 1} of {len(windows)}"
             mask = partial(_mask, evaluator, ids, short, stride)
             masks.append(kept(step, label, float(STRIDES * length), mask, [length], bool))
-        return np.stack(masks)
+        return np.stack(masks[:count])
 
     return make
 

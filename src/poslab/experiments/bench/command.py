@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from poslab.arguments import nearest
 from poslab.data import cache
 from poslab.data.source import default_cache
+from poslab.evaluation.benchmarks.long_text import LongText
 from poslab.evaluation.benchmarks.subjects import Subject
 from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, quieten_harness
 from poslab.evaluation.command import now_and_then
-from poslab.evaluation.settings import Progress
+from poslab.evaluation.settings import Progress, at_once
 from poslab.experiments.bench.plan import BenchRequest, benchmarks_of
 from poslab.experiments.bench.report import OWNER, Measured, write_scores
 from poslab.experiments.jobs import one_at_a_time
@@ -47,8 +51,8 @@ def run_bench(subjects: Sequence[Subject], request: BenchRequest) -> None:
     with status:
         benchmarks = list(benchmarks_of(subjects, request))
         if request.dry_run:
-            print_table(console, "time to go", _times(subjects[0], benchmarks, len(subjects), announce))
-            console.print("Measured by the first item of each task under the first encoding.")
+            print_table(console, "time to go", _times(subjects, benchmarks, announce))
+            console.print("Measured by the first item of each task under each encoding.")
             return
     output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_bench")
     open_output(output)  # after mistakes, which leave nothing
@@ -70,9 +74,11 @@ def measure(
     progress.begin(f"{subject.name}, seed {subject.seed}", sum(benchmark.work for benchmark in benchmarks))
     measured: list[list[ItemMetric] | None] = []
     for benchmark in benchmarks:
-        length = benchmark.length or subject.training_length
-        is_beyond = subject.end is not None and length > subject.end
-        measured.append(None if is_beyond else benchmark.measure(subject.answering(length, folder), progress.step))
+        if _is_beyond(benchmark, subject):
+            measured.append(None)
+            continue
+        lm = subject.answering(benchmark.length or subject.training_length, folder)
+        measured.append(benchmark.measure(lm, progress.step))
     if subject.untrained:
         learns = f"{subject.name} learns {subject.untrained:,} numbers, which no training has set"
         print(f"warning: {learns}: its results belong to an untrained encoding", file=sys.stderr)
@@ -92,17 +98,42 @@ def require_metrics(benchmarks: Sequence[Benchmark], measured: Measured) -> None
 
 
 def _times(
-    subject: Subject, benchmarks: Sequence[Benchmark], models: int, announce: Callable[[str], None]
+    subjects: Sequence[Subject], benchmarks: Sequence[Benchmark], announce: Callable[[str], None]
 ) -> pd.DataFrame:
-    """Return how long each benchmark takes, by the time of its first item."""
-    rows = []
-    for benchmark in benchmarks:
-        announce(benchmark.label)
-        lm, first = subject.lm(benchmark.length or subject.training_length), benchmark.first_item()
+    """Return how long loading the models and each benchmark take, by its first item under each encoding."""
+    loading, seconds, seeds = 0.0, [0.0] * len(benchmarks), Counter(subject.name for subject in subjects)
+    for subject in {subject.name: subject for subject in reversed(subjects)}.values():
         began = time.monotonic()
-        first.measure(lm, lambda label, work, make: make())
-        seconds = (time.monotonic() - began) * benchmark.work / first.work * models
-        rows.append((benchmark.name, benchmark.length, benchmark.count, models, seconds))
-    rows.append(("all", None, sum(benchmark.count for benchmark in benchmarks), models, sum(row[-1] for row in rows)))
+        numbers = [number for number, benchmark in enumerate(benchmarks) if not _is_beyond(benchmark, subject)]
+        loading += seeds[subject.name] * (time.monotonic() - began)  # since the positions of a model are in it
+        with tempfile.TemporaryDirectory() as answers:
+            asked = [benchmarks[number] for number in numbers if not isinstance(benchmarks[number], LongText)]
+            if asked:  # once without a measurement, for what only the first time takes
+                _seconds(subject, asked[0], Path(answers) / "first")
+            for number in numbers:
+                announce(f"{subject.name}: {benchmarks[number].label}")
+                seconds[number] += seeds[subject.name] * _seconds(subject, benchmarks[number], Path(answers))
+        subject.close()
+    models = len(subjects)
+    rows: list[tuple[Any, ...]] = [("loading", None, None, models, loading)]
+    rows += [(b.name, b.length, b.count, models, taken) for b, taken in zip(benchmarks, seconds, strict=True)]
+    rows.append(("all", None, sum(benchmark.count for benchmark in benchmarks), models, loading + sum(seconds)))
     frame = pd.DataFrame(rows, columns=["task", "length", "items", "models", "time"])
     return frame.assign(time=frame["time"].map(roughly))
+
+
+def _seconds(subject: Subject, benchmark: Benchmark, answers: Path) -> float:
+    """Return how long a benchmark takes, by its first item: asked, and again for the time that no answer needs."""
+    lm, first = subject.answering(benchmark.length or subject.training_length, answers), benchmark.first_item()
+    times = []
+    for _ in range(2):
+        began = time.monotonic()
+        first.measure(lm, at_once)
+        times.append(time.monotonic() - began)
+    fixed = 0.0 if isinstance(benchmark, LongText) else min(times)  # its losses are not kept among answers
+    return fixed + (times[0] - fixed) * benchmark.work / first.work
+
+
+def _is_beyond(benchmark: Benchmark, subject: Subject) -> bool:
+    """Return whether the positions of a model end before the prompts of a benchmark."""
+    return subject.end is not None and (benchmark.length or subject.training_length) > subject.end
