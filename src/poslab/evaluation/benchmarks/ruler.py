@@ -140,7 +140,8 @@ def ruler_items(
             except TooShortError:
                 continue
             needed = f"task={task} needs a length of at least {longer} tokens with this tokenizer"
-            raise TooShortError(f"{needed}, got {length}") from None
+            shorter = f", or below {SHORT}, where its example is short" if task == "cwe" and length >= SHORT else ""
+            raise TooShortError(f"{needed}{shorter}, got {length}") from None
         raise ValueError(f"task={task} does not fit {LONGEST} tokens with this tokenizer") from None
 
 
