@@ -17,21 +17,27 @@ pytest.importorskip("lm_eval")
 pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.decoders import ByteLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from poslab.cli.argv import expand_aliases
 from poslab.cli.extend import _export
 from poslab.cli.help import keys
 from poslab.configuration.command_line import CONF
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.evaluation.benchmarks.long_text import outside, windows_of
+from poslab.evaluation.benchmarks.prompts import called
 from poslab.evaluation.benchmarks.subjects import PretrainedSubject, logits_in_windows
+from poslab.experiments.bench.models import run_subjects
 from poslab.experiments.composition import Composer
-from poslab.experiments.extend import objective
+from poslab.experiments.extend import command, fine_tuning, objective, plan
 from poslab.experiments.extend.command import run_extend
 from poslab.experiments.extend.objective import Losses, beyond
 from poslab.experiments.extend.plan import SIZES, Clock, ExtendRequest, Plan, seconds_of
-from poslab.experiments.extend.search import Candidate, decided, divided, rungs_of, search
+from poslab.experiments.extend.search import Candidate, divided, ranked, rungs_of, search
 from poslab.experiments.extend.settings import TYPES, Setting, defaults, space_of
 from poslab.pretrained.borrow import exchange
+from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import export
 
 ALIASES = [key for name in (*TYPES, "longrope") for key in keys("encoding", name)]
@@ -120,7 +126,7 @@ def searched(measure, trials, storage=None, margin=0.02):
 
 def test_a_search_finds_a_planted_setting():
     measure, _ = bowl(BEST)
-    best = decided(searched(measure, 60), 0.02)
+    best = ranked(searched(measure, 60), 0.02)[0]
     of_yarn = measure(defaults(["yarn"], 4.0)[0], 4).objective
     assert best.setting.type == "yarn"
     assert best.losses.objective < 0.3 * of_yarn
@@ -128,11 +134,11 @@ def test_a_search_finds_a_planted_setting():
 
 def test_a_setting_above_the_price_is_not_chosen():
     measure, _ = bowl(BEST, price=0.5)
-    best = decided(searched(measure, 30), 0.02)
+    best = ranked(searched(measure, 30), 0.02)[0]
     assert best.setting.type != "yarn"
     assert best.price <= 0.02
     candidates = [c for c in searched(measure, 30) if c.setting.type == "yarn"]
-    assert decided(candidates, 0.02).price == 0.5  # the least of what there is
+    assert ranked(candidates, 0.02)[0].price == 0.5  # the least of what there is
 
 
 def test_a_search_tries_the_defaults_first_and_drops_bad_settings_early():
@@ -169,7 +175,7 @@ def test_a_trial_that_costs_too_much_does_not_prune_a_cheaper_one():
         dear = setting.keys.get("encoding.factor", 0.0) > 3.0
         return Losses(0.1 if dear else 1.0, 0.0, 2.5 if dear else 2.0)
 
-    best = decided(searched(measure, 40), 0.02)
+    best = ranked(searched(measure, 40), 0.02)[0]
     assert best.price == 0.0
 
 
@@ -213,7 +219,7 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not():
 def test_a_price_that_is_no_number_is_the_highest():
     good = Candidate.of(Setting({"encoding": "yarn"}), Losses(1.0, 0.0, 2.03), 2.0)
     broken = Candidate.of(Setting({"encoding": "rope_ntk"}), Losses(1.0, 0.0, math.nan), 2.0)
-    assert decided([broken, good], 0.02) is good
+    assert ranked([broken, good], 0.02)[0] is good
     assert broken.price == math.inf
 
 
@@ -260,10 +266,11 @@ def directory(tmp_path_factory):
     letters = pre_tokenizers.ByteLevel.alphabet()
     library = Tokenizer(models.BPE({letter: n for n, letter in enumerate(sorted(letters))} | {"<end>": 256}, []))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = ByteLevel()
     folder = tmp_path_factory.mktemp("llama") / "model"
     PreTrainedTokenizerFast(tokenizer_object=library, eos_token="<end>").save_pretrained(folder)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    LlamaForCausalLM(LlamaConfig(vocab_size=257, **sizes, max_position_embeddings=128)).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(vocab_size=258, **sizes, max_position_embeddings=128)).save_pretrained(folder)
     return folder
 
 
@@ -281,16 +288,33 @@ def extend(directory, texts):
     """Extends the tiny Llama, or another; the composed words of a setting are those of the command."""
     composer = Composer(CONF, [])
 
-    def subject_of(path, setting, name):
+    def words_of(path, setting):
         keys = {"encoding": "pretrained"} if setting is None else setting.keys
-        words = ["model=pretrained", f"model.path={path}", "dataset.sequence_length=128", "seed=42"]
-        words += expand_aliases([composer.override(key, value) for key, value in keys.items()], ALIASES)
+        words = ["model=pretrained", f"model.path={path}", "seed=42"]
+        return words + expand_aliases([composer.override(key, value) for key, value in keys.items()], ALIASES)
+
+    def subject_of(path, setting, name):
+        if setting is not None and setting.run:
+            return run_subjects([setting.run], "cpu", [])[0].under(name, None)
+        words = [*words_of(path, setting), "dataset.sequence_length=128"]
         return PretrainedSubject(name, 42, words, str(path), torch.device("cpu"), composer.resolved(words))
 
+    def config_of(path, setting, words):
+        return composer.resolved([*words_of(path, setting), *words, "trainer=cpu"])
+
     def extended(output, path=directory, written=None, **others):
-        asked = {"to": 512, "text": f"{texts}/*.txt", "tasks": ["passkey"], "budget": "30s", "trials": 5, "seed": 42}
+        asked = {
+            "to": 512,
+            "text": f"{texts}/*.txt",
+            "tasks": ["passkey"],
+            "budget": "30s",
+            "trials": 5,
+            "seed": 42,
+            "fine_tune": 0,
+        }
         request = ExtendRequest(**asked | others, output=str(output))
-        run_extend(partial(subject_of, path), written or (lambda setting, folder: [setting.label]), request)
+        export = written or (lambda setting, folder: [setting.label])
+        run_extend(partial(subject_of, path), partial(config_of, path), export, request)
 
     return extended
 
@@ -313,6 +337,58 @@ def test_an_extension_resumes_and_measures_nothing_twice(extend, tmp_path, capsy
     assert again.split("answers %")[1] == first.split("answers %")[1]
     with pytest.raises(ValueError, match=r"was started with another margin"):
         extend(tmp_path / "out", margin=0.5)
+
+
+def test_text_for_training_is_all_that_is_not_measured(tmp_path):
+    text = bytes(np.random.default_rng(0).integers(97, 123, 1000, dtype=np.uint8)).decode()
+    (tmp_path / "long.txt").write_text(text)
+    (tmp_path / "short.txt").write_text("too short for a window")
+    tokenizer = called(ByteTokenizer())
+    windows = windows_of(tokenizer, 100, 50, 1, str(tmp_path / "*.txt"), share=0.5)
+    assert len(windows) == 4  # half of nine
+    pieces = [bytes(piece).decode() for piece in outside(tokenizer, windows, str(tmp_path / "*.txt"))]
+    measured = [bytes(window[:-1].tolist()).decode() for window in windows]
+    assert pieces[-1] == "too short for a window"
+    assert sorted("".join(pieces[:-1] + measured)) == sorted(text)
+    assert all(part in text and not any(part in piece for piece in pieces) for part in measured)
+
+
+def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, capsys, monkeypatch):
+    for module in (plan, fine_tuning, command):
+        monkeypatch.setattr(module, "MIN_STEPS", 1, raising=False)
+    monkeypatch.setattr(plan, "MAX_STEPS", 2)
+    exported = []
+
+    def written(setting, folder):
+        exported.append(setting)
+        return [setting.label]
+
+    asked = {"budget": "5m", "fine_tune": 1, "drope": True, "written": written}
+    extend(tmp_path / "out", **asked)
+    summary = capsys.readouterr().out.split("answers %")[1]
+    assert all(name in summary for name in ("in_windows", "found", "trained", "drope"))
+    (run,) = (path for path in (tmp_path / "out" / "runs").iterdir() if not path.name.startswith("none"))
+    config = RunDirectory(run).config()
+    assert config["positions"]["target_length"] == 512 and config["dataset"]["sequence_length"] == 128
+    assert RunDirectory(run).metrics()["steps"] == 2
+    assert [setting.run for setting in exported] == [str(run)]  # more training is better here, also of noise
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.json")}
+    extend(tmp_path / "out", **asked)
+    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 2
+    assert capsys.readouterr().out.split("answers %")[1] == summary
+
+    (tmp_path / "out" / "training.json").write_text('{"steps": "many"}')
+    with pytest.raises(ValueError, match=r"training.json is damaged"):
+        extend(tmp_path / "out", **asked)
+
+
+def test_a_budget_without_time_for_training_has_none_and_its_other_steps_have_more():
+    without, with_training = Plan.of(600, 0.5, 2, step=5.0), Plan.of(600, 0.5, 2, step=0.5)
+    assert without.steps == 0 and without.seconds == Plan.of(600, 0.5).seconds
+    assert with_training.steps == 180 and with_training.seconds["search"] < without.seconds["search"]
+    assert Plan.of(600, 0.5, 1, step=0.01).steps == 1000
+    assert "no time for 100 steps" in without.table()["what"].tolist()
 
 
 def test_a_kept_file_that_is_damaged_is_measured_again(extend, tmp_path, capsys):

@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from poslab.cli.argv import searching_words
 from poslab.cli.bench import prepare_harness
 from poslab.cli.evaluate import pretrained_choices, swap_of, words_of_model
 from poslab.cli.help import extend_help, keys
 from poslab.cli.hydra_command import check_figure_width, command, quick_imports
-from poslab.configuration.command_line import poslab_command
+from poslab.configuration.command_line import CONF, key_of, poslab_command
 from poslab.io.files import read_json, write_atomically
 
 
@@ -29,6 +30,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         if config[key] is None:
             raise ValueError(f"{key} must be given, as in {example}")
     prepare_harness(config, "extend", ("types", "tasks"))
+    config = {**config, "adapt": config["adapt"] or ("lora" if of_model else "full")}
     with quick_imports():
         from poslab.experiments.extend.command import run_extend
         from poslab.experiments.extend.plan import ExtendRequest
@@ -38,8 +40,55 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
             typed=poslab_command("extend", *of_model, *overrides),
             figure_width=config["figure"]["width"],
         )
-    subject_of = partial(_pretrained if of_model else _run, config, of_model)
-    run_extend(subject_of, partial(_export, subject_of, request.to), request)
+
+    def subject_of(setting: Any, name: str) -> Any:
+        if setting is not None and setting.run:
+            return _trained(config, setting, name)
+        return (_pretrained if of_model else _run)(config, of_model, setting, name)
+
+    run_extend(subject_of, partial(_config_of, config, of_model), partial(_export, subject_of, request.to), request)
+
+
+def _config_of(
+    config: Mapping[str, Any], of_model: Sequence[str], setting: Any, words: Sequence[str]
+) -> dict[str, Any]:
+    """Return the configuration of a run that trains the model further under a setting.
+
+    A run's model is trained with its own optimizer, at a tenth of its rate.
+    """
+    from hydra import compose
+
+    from poslab.data.tokenizers import FILE_NAME, ByteTokenizer
+    from poslab.experiments.composition import Composer
+
+    composer = Composer(CONF, config["trust"])
+
+    def resolved(words: Sequence[str]) -> dict[str, Any]:
+        return composer.resolve(compose("train", overrides=[*words, *searching_words()], return_hydra_config=True))
+
+    device = (
+        [] if config["device"] == "auto" else [f"trainer.accelerator={'cpu' if config['device'] == 'cpu' else 'gpu'}"]
+    )
+    if of_model:
+        (choice,) = pretrained_choices({**config, "encodings": [dict(setting.keys)]}, of_model)
+        known = {key_of(word) for word in words}
+        of_choice = [word for word in choice.choices if key_of(word) not in known]
+        return resolved([*of_choice, *words, *device])
+    subject = _run(config, of_model, setting, "searched")
+    tokenizer = "bytes" if isinstance(subject.tokenizer, ByteTokenizer) else str(Path(subject.path) / FILE_NAME)
+    new = resolved([*words, *device, composer.override("dataset.tokenizer", tokenizer), f"seed={subject.seed}"])
+    of_run = ("model", "encoding", "temperature", "attention")
+    kept = {key: subject.config[key] for key in of_run if key in subject.config}
+    optimizer = {**subject.config["optimizer"], "lr": 0.1 * subject.config["optimizer"]["lr"]}
+    return {**new, **kept, "optimizer": optimizer, "init_from": subject.path}
+
+
+def _trained(config: Mapping[str, Any], setting: Any, name: str) -> Any:
+    """Return the model that was trained further under a setting."""
+    from poslab.experiments.bench.models import run_subjects
+
+    (subject,) = run_subjects([setting.run], config["device"], config["trust"])
+    return subject.under(name, None)
 
 
 def _pretrained(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
@@ -62,7 +111,7 @@ def _run(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name:
     own, known = subject.config["encoding"], keys("encoding", setting.type)
     full = {key.rpartition(".")[2]: key.partition(".")[2] for key in reversed(known)}
     values = {key.rpartition(".")[2]: value for key, value in setting.keys.items() if key != "encoding"}
-    values |= {key: own[key] for key in ("base", "fraction", "layout") if key in own}
+    values |= {key: own[key] for key in ("base", "fraction", "layout") if key in own and key in full}
     words = [f"swap.{full[key]}={json.dumps(value)}" for key, value in values.items()]
     return subject.under(name, swap_of(config["run"], [f"encoding@swap={setting.type}", *words]))
 
@@ -94,7 +143,7 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
     for finding in inspect_positions(str(folder), to).findings:
         if finding.level == "warning":
             yield f"warning: {finding.message}"
-    if "vLLM" in SERVED_BY[setting.type]:
+    if "vLLM" in SERVED_BY[setting.type] and not setting.run:
         served = json.dumps({key: text[key] for key in ("rope_parameters", "max_position_embeddings") if key in text})
         yield "Without the directory, for a server that only takes a setting:"
         yield f"vllm serve {shlex.quote(subject.path)} --hf-overrides {shlex.quote(served)} --max-model-len {to}"

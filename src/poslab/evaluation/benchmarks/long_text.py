@@ -6,6 +6,7 @@ N windows, T tokens.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -148,9 +149,17 @@ def _mask(evaluator: Callable[[], Any], ids: np.ndarray, short: int, stride: int
 
 
 def windows_of(
-    tokenizer: Callable[[str], Any], length: int, count: int, seed: int, files: Any, key: str = "files"
+    tokenizer: Callable[[str], Any],
+    length: int,
+    count: int,
+    seed: int,
+    files: Any,
+    key: str = "files",
+    share: float = 1,
 ) -> np.ndarray:
     """Return windows of texts, (N, length + 1): at most `count`, drawn by the seed among those that do not overlap.
+
+    Of the windows that the files have they are at most a `share`, but four if there are.
 
     Raises:
         ValueError: naming the key of the files, if none contains a text of this many tokens.
@@ -162,5 +171,23 @@ def windows_of(
         windows += [ids[start : start + length + 1] for start in range(0, len(ids) - length, length)]
     if not windows:
         raise ValueError(f"{key} must contain a text of at least {length + 1:,} tokens")
-    order = np.random.default_rng(seed).permutation(len(windows))[:count]
+    most = min(count, max(math.floor(share * len(windows)), 4))
+    order = np.random.default_rng(seed).permutation(len(windows))[:most]
     return np.array([windows[number] for number in sorted(order)], np.int64)
+
+
+def outside(
+    tokenizer: Callable[[str], Any], windows: np.ndarray, files: Any, key: str = "files"
+) -> Iterator[list[int]]:
+    """Yield the texts of files without some of their windows, as of `windows_of`, in pieces of token ids."""
+    taken, length = {window.tobytes() for window in windows}, windows.shape[1] - 1
+    for path in files_of(key, patterns_of(key, files)):
+        ids, piece = np.asarray(tokenizer(read(path)).input_ids, np.int64), []
+        for start in range(0, len(ids), length):
+            if ids[start : start + length + 1].tobytes() not in taken:
+                piece += ids[start : start + length].tolist()
+            elif piece:
+                yield piece
+                piece = []
+        if piece:
+            yield piece

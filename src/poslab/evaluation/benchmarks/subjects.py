@@ -393,7 +393,10 @@ class RunSubject(Subject):
     def under(self, name: str, swap: Mapping[str, Any] | None) -> RunSubject:
         """Return the same weights under another encoding, as `load` swaps it, with a name."""
         known = (name, self.seed, self.words, self.path, self.device, self.config)
-        return RunSubject(*known, length=self.training_length, steps=0, trust=self._trust, swap=swap)
+        steps = self.steps if swap is None else 0
+        return RunSubject(*known, length=self.training_length, steps=steps, trust=self._trust, swap=swap)
 
     def export(self, to: Path) -> Exported | ExportedFile:
+        if self._swap is None:
+            return export(self.path, to, trust=self._trust)
         return export(self._opened, to, tokenizer=self.tokenizer, length=self.training_length)

@@ -26,9 +26,28 @@ from poslab.evaluation.settings import Progress, StepRunner, at_once
 from poslab.experiments.bench.command import measure, require_metrics
 from poslab.experiments.bench.plan import BenchRequest
 from poslab.experiments.bench.report import Measured, write_scores
+from poslab.experiments.extend.fine_tuning import (
+    FIXED_BY_LENGTH,
+    NO_POSITIONS,
+    ConfigOf,
+    steps_of,
+    trained,
+    words_of,
+    write_text,
+)
 from poslab.experiments.extend.objective import Items, Losses, losses, sets_of
-from poslab.experiments.extend.plan import FINALISTS, SIZES, Clock, ExtendRequest, Plan, seconds_of
-from poslab.experiments.extend.search import Candidate, decided, divided, rungs_of, search
+from poslab.experiments.extend.plan import (
+    BACKWARD,
+    BATCH,
+    FINALISTS,
+    MIN_STEPS,
+    SIZES,
+    Clock,
+    ExtendRequest,
+    Plan,
+    seconds_of,
+)
+from poslab.experiments.extend.search import Candidate, divided, ranked, rungs_of, search
 from poslab.experiments.extend.settings import TYPES, Setting, defaults, space_of
 from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.report.write import print_table
@@ -47,7 +66,7 @@ Export = Callable[[Setting, Path], Iterable[str]]
 """Writes the model under a setting to a new directory, and returns sentences on it."""
 
 
-def run_extend(subject_of: SubjectOf, export: Export, request: ExtendRequest) -> None:
+def run_extend(subject_of: SubjectOf, config_of: ConfigOf, export: Export, request: ExtendRequest) -> None:
     """Find a setting for longer texts, measure its price, and write the model; the same command resumes.
 
     Raises:
@@ -64,16 +83,17 @@ def run_extend(subject_of: SubjectOf, export: Export, request: ExtendRequest) ->
     stored = Stored(name=OWNER, question="", output=str(output))
     with one_at_a_time(output, wait=False), naming_storage(stored):
         _require_same(output / "extend.json", {"model": own.identity, **request.identity})
-        steps = Steps(subject_of, request, output, console)
+        steps = Steps(subject_of, config_of, request, output, console)
         plan = steps.plan()
         print_table(console, f"from {own.training_length:,} to {request.to:,} tokens in {request.budget}", plan.table())
         if request.dry_run:
             return
         sets = steps.sets(plan)
         candidates = steps.search(sets["search"], plan)
-        chosen = steps.decide(sets["decision"], candidates)
-        summary = steps.report(chosen, sets["report"])
-        lines = list(export(chosen.setting, output / "model"))
+        finalists = steps.decide(sets["decision"], candidates)
+        finalists += steps.fine_tune(finalists, sets, plan)
+        summary = steps.report(finalists, sets["report"])
+        lines = list(export(ranked(finalists, request.margin)[0].setting, output / "model"))
         print_table(console, f"{request.to:,} tokens, on texts that decided nothing", summary)
         console.print(f"report: {output / 'report' / 'report.html'}", soft_wrap=True)
         for line in lines:
@@ -108,8 +128,17 @@ def _require_same(file: Path, asked: Mapping[str, Any]) -> None:
 class Steps:
     """The steps of an extension; each continues where it was interrupted."""
 
-    def __init__(self, subject_of: SubjectOf, request: ExtendRequest, output: Path, console: HarmlessConsole) -> None:
-        self.subject_of, self.request, self.output, self.console = subject_of, request, output, console
+    def __init__(
+        self,
+        subject_of: SubjectOf,
+        config_of: ConfigOf,
+        request: ExtendRequest,
+        output: Path,
+        console: HarmlessConsole,
+    ) -> None:
+        self.subject_of, self.config_of, self.request = subject_of, config_of, request
+        self.output, self.console = output, console
+        self.drope: Setting | None = None  # with its run, once that is trained
         self.windowed = InWindows(subject_of(None, "own"))
         self.context = self.windowed.training_length
         self.stretch, self.types = request.to / self.context, list(request.types or TYPES)
@@ -133,7 +162,9 @@ class Steps:
         item = read_json(file).get("item")
         if not isinstance(item, float) or not 0 < item < 1e9:
             raise ValueError(f"{file} is damaged: item must be the seconds of a text")
-        return Plan.of(seconds_of(self.request.budget), item)
+        read = (1 + len(self.request.tasks)) * self.request.to + self.context  # tokens
+        step = BACKWARD * BATCH * self.context * item / read
+        return Plan.of(seconds_of(self.request.budget), item, self.request.trainings, step)
 
     def sets(self, plan: Plan) -> dict[str, Items]:
         """Return the sets of texts and prompts, which stay as large under another budget."""
@@ -149,7 +180,8 @@ class Steps:
 
     def _sets(self, sizes: Mapping[str, int]) -> dict[str, Items]:
         request = self.request
-        return sets_of(self.windowed, request.text, request.tasks, request.to, sizes, request.seed)
+        share = 0.5 if request.trainings else 1.0
+        return sets_of(self.windowed, request.text, request.tasks, request.to, sizes, request.seed, share)
 
     def step(self, subject: Subject, label: str = "in windows") -> StepRunner:
         """Return what makes and keeps the numbers of a model, whose positions are announced by a label."""
@@ -193,7 +225,7 @@ class Steps:
             raise ValueError("trials must be more: none was measured on all texts")
         full, known = partial(measure, count=rungs[-1]), self._known_divisors()
         self.clock.begin()
-        starts = [*(c for c in candidates if c.setting.identity in known), decided(candidates, margin)]
+        starts = [*(c for c in candidates if c.setting.identity in known), ranked(candidates, margin)[0]]
         for start in {start.setting.identity: start for start in starts}.values():
             rotation = self._rotation(start.setting)
             if rotation is not None:
@@ -240,31 +272,64 @@ class Steps:
         plain = inverse_frequencies(rotary.rotary_dim, rotary.base)
         return (plain.double() / frequencies.double().clamp_min(1e-12)).clamp(1e-9, 1e9).tolist(), factor
 
-    def decide(self, items: Items, candidates: Sequence[Candidate]) -> Candidate:
-        """Return the setting that is best on other texts, of the best of the search and YaRN's default, if searched."""
+    def decide(self, items: Items, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the best of the search and YaRN's default, if searched, as measured on other texts."""
+        usual = defaults([name for name in self.types if name == "yarn"], self.stretch)
+        best = {c.setting.identity: c.setting for c in ranked(candidates, self.request.margin)}
+        settings = dict(itertools.islice(best.items(), FINALISTS)) | {yarn.identity: yarn for yarn in usual}
+        return self._decided(items, settings.values())
+
+    def _decided(self, items: Items, settings: Iterable[Setting]) -> list[Candidate]:
         is_key = items.key_tokens(self.step(self.windowed))
         own = self.measured(None, items, is_key, items.size).short
-        ranked = sorted(candidates, key=lambda c: (c.price > self.request.margin, c.losses.objective))
-        usual = defaults([name for name in self.types if name == "yarn"], self.stretch)
-        best = {c.setting.identity: c.setting for c in ranked}
-        settings = dict(itertools.islice(best.items(), FINALISTS)) | {yarn.identity: yarn for yarn in usual}
         finalists = []
-        for setting in settings.values():
+        for setting in settings:
             self.announce(f"decision: {setting.label} ...")
             measured = self.measured(setting, items, is_key, items.size)
             finalists.append(Candidate.of(setting, measured, own))
-        return decided(finalists, self.request.margin)
+        return finalists
 
-    def report(self, chosen: Candidate, items: Items) -> pd.DataFrame:
-        """Measure the chosen setting, YaRN's default and the untouched model on texts that decided nothing.
+    def fine_tune(self, finalists: Sequence[Candidate], sets: Mapping[str, Items], plan: Plan) -> list[Candidate]:
+        """Return the best settings after further training on other texts, as measured on the texts that decide.
+
+        `drope` has the model that is trained without positions, if that is requested.
+        """
+        request, file, text = self.request, self.output / "training.json", self.output / "training_text"
+        if not request.trainings or not (plan.steps or file.exists()):
+            return []
+        tokens = 0
+        if not file.exists():
+            measured = np.concatenate([items.windows for items in sets.values()])
+            tokens = write_text(self.windowed, measured, request.text, text)
+        steps = steps_of(file, plan.steps, tokens, self.context)
+        if not steps:
+            self.console.print(
+                f"no fine-tuning: outside what is measured, text has less than {MIN_STEPS} steps need", soft_wrap=True
+            )
+            return []
+        able = [c.setting for c in ranked(finalists, request.margin) if c.setting.type not in FIXED_BY_LENGTH]
+        done = []
+        for setting in [*able[: request.fine_tune], *([NO_POSITIONS] if request.drope else [])]:
+            self.console.print(f"fine-tuning: {setting.label}, {steps} steps", soft_wrap=True)
+            words = words_of(request, setting, self.context, steps, text)
+            done.append(trained(self.config_of, setting, words, self.output))
+        if request.drope:
+            self.drope = done.pop()
+        return self._decided(sets["decision"], done)
+
+    def report(self, finalists: Sequence[Candidate], items: Items) -> pd.DataFrame:
+        """Measure the best setting, also the best trained one, YaRN's default and the untouched model on new texts.
 
         Returns:
             A row for each, with its losses, and its price within the old context.
         """
         request = self.request
-        named = {"found": chosen.setting, "yarn": defaults(["yarn"], self.stretch)[0]}
-        if named["yarn"].identity == chosen.setting.identity:
+        best = [candidate.setting for candidate in ranked(finalists, request.margin)]
+        named = {"found": next(s for s in best if not s.run), "yarn": defaults(["yarn"], self.stretch)[0]}
+        if named["yarn"].identity == named["found"].identity:
             del named["yarn"]
+        others = {"trained": next((s for s in best if s.run), None), "drope": self.drope}
+        named |= {name: setting for name, setting in others.items() if setting is not None}
         subjects: list[Subject] = [self.windowed, self.subject_of(None, "own_positions")]
         subjects += [self.subject_of(setting, name) for name, setting in named.items()]
         benchmarks = list(self._benchmarks(items))

@@ -76,7 +76,7 @@ class Losses:
 
 
 def sets_of(
-    subject: Subject, files: Any, tasks: Sequence[str], to: int, sizes: Mapping[str, int], seed: int
+    subject: Subject, files: Any, tasks: Sequence[str], to: int, sizes: Mapping[str, int], seed: int, share: float = 1
 ) -> dict[str, Items]:
     """Return sets of texts and prompts by name, which have none in common; the hay of their prompts is of all texts.
 
@@ -88,6 +88,7 @@ def sets_of(
         tasks: of the prompts, of `prompts.TASKS`.
         to: length of the texts and the prompts, in tokens.
         sizes: texts of each set, in order; fewer where the files have fewer.
+        share: most of all texts that the sets have together.
         seed: of the order of the texts, and of the prompts.
 
     Raises:
@@ -95,7 +96,7 @@ def sets_of(
     """
     total = sum(sizes.values())
     called = prompts.called(subject.tokenizer)
-    windows = windows_of(called, to, total, seed, files, "text")
+    windows = windows_of(called, to, total, seed, files, "text", share)
     needed = sum(MIN_TEXTS[name] for name in sizes)
     if len(windows) < needed:
         raise ValueError(f"text must contain {needed} texts of {to + 1:,} tokens, and has {len(windows)}")

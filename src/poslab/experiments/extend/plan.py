@@ -18,13 +18,24 @@ from poslab.experiments.extend.settings import TYPES, space_of
 from poslab.io.files import read_json, write_atomically
 from poslab.report.text import roughly
 
-SHARES = {"search": 0.45, "divisors": 0.15, "decision": 0.1, "report": 0.3}
+SHARES = {"search": 0.45, "divisors": 0.15, "decision": 0.1, "fine-tuning": 0.0, "report": 0.3}
+SHARES_WITH_TRAINING = {"search": 0.25, "divisors": 0.1, "decision": 0.1, "fine-tuning": 0.3, "report": 0.25}
 """Shares of the budget. The search tries the default of each type even beyond its share."""
+
+BATCH, MIN_STEPS, MAX_STEPS, EPOCHS = 8, 100, 1000, 4
+"""Windows in a step of fine-tuning, fewest and most steps, and most passes over the text.
+
+Position interpolation trains for 1,000 steps (arXiv 2306.15595), YaRN for 400 (2309.00071), both with more windows in a
+step; up to four passes over a text are almost as good as new text (2305.16264).
+"""
+
+BACKWARD = 4.0
+"""Time of a step of training, next to reading the same tokens once."""
 
 SIZES = {"search": (1, 8), "decision": (2, 16), "report": (4, 32)}
 """Fewest and most texts of each set."""
 
-TRIALS, FINALISTS, REPORTED = 24, 5, 4
+TRIALS, FINALISTS, REPORTED = 24, 5, 5
 """Whole trials for which the texts of the search are few enough, settings that are measured on the texts that decide,
 and models of the report."""
 
@@ -45,6 +56,9 @@ class ExtendRequest:
         budget: time such as 2h, 90m or 1h30m.
         types: of settings that are searched; None is `settings.TYPES`.
         tasks: prompts whose answers must be found, of `TASKS`.
+        fine_tune: how many of the best settings the model is trained further under, if the budget has time.
+        drope: whether it is trained further without positions too, which is only reported.
+        adapt: which weights that training changes, a choice of conf/adapt.
         margin: largest price: loss that is added within the old context, in nats per token.
         trials: most trials of the search; None is as many as the budget has time for.
         seed: of the texts, the prompts and the search.
@@ -58,6 +72,9 @@ class ExtendRequest:
     budget: str = "2h"
     types: Sequence[str] | None = None
     tasks: Sequence[str] = ("niah_single_2", "niah_multikey_1")
+    fine_tune: Annotated[int, Range(0, FINALISTS)] = 2
+    drope: bool = False
+    adapt: str = "lora"
     margin: Positive = 0.02
     trials: Count | None = None
     seed: Annotated[int, Range(0, 2**32 - 4)] = 42
@@ -65,6 +82,11 @@ class ExtendRequest:
     dry_run: bool = False
     typed: str = ""
     figure_width: Annotated[float, Range(3, 20)] | None = None
+
+    @property
+    def trainings(self) -> int:
+        """The number of models that are trained further."""
+        return self.fine_tune + self.drope
 
     def __post_init__(self) -> None:
         seconds_of(self.budget)
@@ -102,17 +124,25 @@ class Plan:
         seconds: of each step.
         item: seconds of a setting on one text with its prompts.
         trials: trials for which the search has time, were none pruned.
+        steps: of fine-tuning for which each model has time, 0 where it has not.
     """
 
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     item: float
     trials: int
+    steps: int = 0
 
     @classmethod
-    def of(cls, budget: float, item: float) -> Plan:
-        """Return the plan for a budget in seconds; ValueError for one that is too short."""
-        seconds = {step: share * budget for step, share in SHARES.items()}
+    def of(cls, budget: float, item: float, trainings: int = 0, step: float = 1.0) -> Plan:
+        """Return the plan for a budget in seconds, and models to train by steps of some seconds.
+
+        ValueError for a budget that is too short. One without time for the fewest steps has no fine-tuning.
+        """
+        time = SHARES_WITH_TRAINING["fine-tuning"] * budget
+        steps = min(int(time / (trainings * step)), MAX_STEPS) if trainings else 0
+        steps = steps if steps >= MIN_STEPS else 0
+        seconds = {step: share * budget for step, share in (SHARES_WITH_TRAINING if steps else SHARES).items()}
         wanted = {
             "search": seconds["search"] / (TRIALS * item),
             "decision": seconds["decision"] / (FINALISTS * item),
@@ -121,22 +151,27 @@ class Plan:
         sizes = {name: int(min(max(wanted[name], least), most)) for name, (least, most) in SIZES.items()}
         trials = int(seconds["search"] / (sizes["search"] * item))
         if trials < MIN_TRIALS:
-            needed = MIN_TRIALS * item / SHARES["search"]
+            needed = MIN_TRIALS * item * budget / seconds["search"]
             raise ValueError(
                 f"budget must be longer: a text and its prompts take {roughly(item)}, and {MIN_TRIALS} trials of the "
                 f"search with the other steps {roughly(needed)}; or take fewer tasks, or a smaller to"
             )
-        return cls(sizes, seconds, item, trials)
+        return cls(sizes, seconds, item, trials, steps)
 
     def table(self) -> pd.DataFrame:
         """Return the steps with what they measure and the time that they have."""
+        of_training = f"up to {self.steps} steps each" if self.steps else f"no time for {MIN_STEPS} steps"
         rows = [
             ("search", f"about {self.trials} trials on up to {self.sizes['search']} texts", self.seconds["search"]),
             ("divisors", "of the pairs, from the best trial", self.seconds["divisors"]),
             ("decision", f"{FINALISTS} settings on {self.sizes['decision']} texts", self.seconds["decision"]),
+            ("fine-tuning", of_training, self.seconds["fine-tuning"]),
             ("report", f"{REPORTED} models on {self.sizes['report']} texts", self.seconds["report"]),
         ]
-        return pd.DataFrame([(*row[:2], roughly(row[2])) for row in rows], columns=["step", "what", "time"])
+        times = [roughly(seconds) if seconds else "–" for *_, seconds in rows]
+        return pd.DataFrame(
+            [(*row[:2], time) for row, time in zip(rows, times, strict=True)], columns=["step", "what", "time"]
+        )
 
 
 class Clock:

@@ -179,9 +179,11 @@ def divisors_setting(divisors: Sequence[float], attention_factor: float) -> Sett
     )
 
 
-def decided(candidates: Sequence[Candidate], margin: float) -> Candidate:
-    """Return the candidate of the lowest loss whose price is within the margin; of the lowest price if none is."""
-    affordable = [candidate for candidate in candidates if candidate.price <= margin]
-    if affordable:
-        return min(affordable, key=lambda candidate: candidate.losses.objective)
-    return min(candidates, key=lambda candidate: candidate.price)
+def ranked(candidates: Sequence[Candidate], margin: float) -> list[Candidate]:
+    """Return candidates, the best first: those within the margin by their loss, then others by their price."""
+
+    def place(candidate: Candidate) -> tuple[bool, float]:
+        is_dear = not candidate.price <= margin
+        return is_dear, candidate.price if is_dear else candidate.losses.objective
+
+    return sorted(candidates, key=place)

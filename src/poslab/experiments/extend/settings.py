@@ -35,6 +35,7 @@ class Setting:
     """Positions of a model, as keys of a command line: `{"encoding": "yarn", "encoding.factor": 4.0}`."""
 
     keys: Mapping[str, Any]
+    run: str = ""  # directory of the run that trained the model further under them
 
     @property
     def type(self) -> str:
@@ -49,11 +50,12 @@ class Setting:
         words = [f"{key}={value:g}" for key, value in values.items() if value is not None]
         if divisors is not None:
             words.append(f"divisors {min(divisors):.3g} to {max(divisors):.3g}")
+        words += ["trained"] if self.run else []
         return f"{self.type} ({', '.join(words)})" if words else self.type
 
     @property
     def identity(self) -> str:
-        return json.dumps(dict(self.keys), sort_keys=True)
+        return json.dumps({**self.keys, **({"run": self.run} if self.run else {})}, sort_keys=True)
 
 
 def space_of(types: Sequence[str], stretch: float, context: int) -> Space:
