@@ -278,6 +278,16 @@ def test_loss_of_long_texts_by_key_tokens_and_by_position():
     assert values(metrics)["loss"] == pytest.approx(chance / 2, abs=1e-5)
 
 
+def test_the_first_item_of_long_texts_has_its_key_tokens_found():
+    ids = np.array([[97 + i % 26 for i in range(65)]] * 2)
+    first, alone = (
+        long_text.LongText(windows, long_text.key_tokens(windows, lambda: Alphabet(30), "alphabet"))
+        for windows in (ids, ids[:1])
+    )
+    assert first.first_item().measure(Alphabet(32), at_once) == alone.measure(Alphabet(32), at_once)
+    assert first.measure(Alphabet(32), at_once) != alone.measure(Alphabet(32), at_once)
+
+
 def test_windows_are_of_texts_that_are_long_enough(tmp_path):
     (tmp_path / "long.txt").write_text("a" * 100)
     (tmp_path / "short.txt").write_text("b" * 10)
