@@ -107,6 +107,9 @@ def test_the_report_is_written_and_read_again_from_its_tables(tmp_path, capsys):
     assert "▼" in printed
     assert "report.html" in printed
     assert "Price at the original length" in (tmp_path / "out" / "report.html").read_text()
+    assert not list((tmp_path / "out" / "figures").glob("seeds_*"))
+    checked = pd.read_csv(tmp_path / "out" / "figures" / "checks.csv")
+    assert checked["holds"].all()
     again = read_results(tmp_path / "out")
     assert word(again, "short", "string_match") == "worse"
 

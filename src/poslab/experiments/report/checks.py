@@ -30,6 +30,18 @@ STATISTICS = {
 }
 """Methods of verdicts, by their names."""
 
+OF_ITEMS = {
+    "differences": "of means over the same test items",
+    "variance": "of the differences between items",
+    "intervals": "95%, for new test items (Student's t); of items that are right or wrong, Agresti and Min (2005)",
+    "inconclusive": "neither, with the smallest difference that these items would have found with a power of 80%",
+}
+"""Methods where models are given, instead of a sample of trainings."""
+
+OF_TRAINING = {f"same {of}" for of in ("data order", "first weights", "number of steps", "training machine")}
+OF_TRAINING |= {"split of the data"}
+"""Checks that do not apply where models are given."""
+
 CHANGES = {
     "batch": ("dataset.sequence_length", "dataset.batch_size", "experiment"),
     "weights": ("model", "size", "init_from", "experiment"),
@@ -44,6 +56,8 @@ def checks(results: Results) -> Table:
     outcomes: dict[tuple[str, bool, str], list[str]] = {}
     for case in cases:
         for outcome in _of(results, case):
+            if outcome[0] in OF_TRAINING and results.are_given(case):
+                continue
             outcomes.setdefault(outcome, []).append(case)
     if 1 < len(cases) < MIN_CASES and not results.comparison.has_sizes:
         known = f"{len(OverCases(results).cases)}, {MIN_CASES} are needed"
@@ -128,9 +142,11 @@ def _differing_seeds(runs: Sequence[RunResult], key: str) -> list[int]:
 def methods(results: Results) -> Table:
     """Return how a comparison was made, as a paper needs it: a row for each part, equal cases together."""
     comparison = results.comparison
+    are_given = all(map(results.are_given, comparison.cases))
+    of_runs = "runs of the same seed (blocks)" if comparison.pairing else "none: runs are independent"
     rows: list[tuple[str, str, str]] = [
         (f"{comparison.heading}s", "all", ", ".join(comparison.choices_by_encoding)),
-        ("pairs", "all", "runs of the same seed (blocks)" if comparison.pairing else "none: runs are independent"),
+        ("pairs", "all", "the same test items" if are_given else of_runs),
         *(("budget", "all", f"{size:,} {unit} per run") for unit, size in (comparison.budget or {}).items()),
     ]
     by_case: dict[tuple[str, str], list[str]] = {}
@@ -139,7 +155,7 @@ def methods(results: Results) -> Table:
             by_case.setdefault(part, []).append(case)
     every = list(comparison.cases)
     rows += [(name, "all" if of_part == every else listed(of_part), text) for (name, text), of_part in by_case.items()]
-    rows += [(name, "all", text) for name, text in STATISTICS.items()]
+    rows += [(name, "all", text) for name, text in (STATISTICS | OF_ITEMS if are_given else STATISTICS).items()]
     return Table("methods", "Methods", "", pd.DataFrame(rows, columns=["part", "case", "value"]))
 
 

@@ -157,7 +157,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             if not differing.empty:
                 yield figures.differences(f"differences_{slug}_{tag}", criterion, differing, comparison.baseline)
         by_seed = _by_seed(results, case, criterion)
-        if np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
+        if not results.are_given(case) and np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
             yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
 
 
