@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from poslab.experiments.comparison import Comparison
 from poslab.experiments.criteria import COSTS, Criterion, sign
 from poslab.experiments.metrics import at_lengths, is_share, scored_lengths, tag_of, value
 from poslab.experiments.statistics.difference import MIN_SEEDS, Scores
-from poslab.experiments.statistics.verdict import Verdict, verdicts
+from poslab.experiments.statistics.verdict import Verdict, Word, verdicts
 from poslab.experiments.tables import RunResult
 from poslab.experiments.tuned_points import TunedPoint, mean_trials, trial_value, tuned_point
 
@@ -96,6 +96,13 @@ class Results:
                 values = [(run.point, trial_value(m, tuning)) for run, m in zip(trials, metrics, strict=True)]
                 choices[encoding] = tuned_point(mean_trials(values), tuning, encoding)
         return choices
+
+    def owes_to_trials(self, case: str, encoding: str, other: str) -> bool:
+        """Return whether an encoding was tuned to a point that it would not have with as few trials as another."""
+        tuned = self.tuned(self.comparison.all_cases[case].tuned_as or case)
+        if encoding not in tuned or other not in tuned:
+            return False
+        return tuned[encoding].point not in [point for point, _ in tuned[encoding].trials[: len(tuned[other].trials)]]
 
     def timed(self, case: str) -> dict[str, RunResult]:
         """Return the run of each encoding on a case whose speed of reading test items was measured."""
@@ -258,7 +265,7 @@ class Results:
         def compare() -> dict[str, Verdict]:
             if baseline not in (scores := self.scores(case, criterion)):
                 return {}
-            return verdicts(
+            found = verdicts(
                 scores,
                 baseline,
                 criterion.direction,
@@ -269,6 +276,11 @@ class Results:
                 given=self.are_given(case),
                 is_best=is_best,
             )
+            for name, verdict in found.items():
+                pair = {Word.BETTER: (name, baseline), Word.WORSE: (baseline, name)}.get(verdict.word)
+                if pair is not None and self.owes_to_trials(case, *pair):
+                    found[name] = replace(verdict, word=Word.INCONCLUSIVE)
+            return found
 
         return self._once(("verdicts", case, criterion, baseline, is_best), compare)
 

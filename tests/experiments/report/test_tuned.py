@@ -19,6 +19,7 @@ from poslab.experiments.report.tables import (
     verdict_table,
 )
 from poslab.experiments.report.write import Needs, recommendations, write
+from poslab.experiments.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
 from tests.experiments.comparisons import TUNING, results
 
@@ -62,6 +63,23 @@ def test_numbers_of_trials_that_differ_are_found():
     extra = next(replace(run, point={"optimizer.lr": 8e-3}) for run in made.rows if run.is_trial)
     row = checks(replace(made, rows=[*made.rows, extra])).frame.set_index("check").loc["same number of trials"]
     assert not row["holds"] and "none 4" in row["found"]
+
+
+def test_an_encoding_whose_advantage_is_a_larger_budget_of_tuning_is_not_called_better():
+    made = results({"rotary": 50.0, "slow": 80.0, "none": 20.0}, tuning=TUNING)
+    criterion = made.comparison.criteria("copying")[0]
+    words = {name: v.word for name, v in made.verdicts("copying", criterion, "rotary").items()}
+    assert words == {"slow": Word.BETTER, "none": Word.WORSE}
+
+    def with_fourth(encoding, loss):
+        trial = next(run for run in made.rows if run.is_trial and run.encoding == encoding)
+        extra = replace(trial, point={"optimizer.lr": 8e-3}, metrics={"validation/loss": loss})
+        more = replace(made, rows=[*made.rows, extra])
+        return {name: v.word for name, v in more.verdicts("copying", criterion, "rotary").items()}
+
+    assert with_fourth("slow", loss=9.0) == words  # the fourth trial changed nothing
+    assert with_fourth("slow", loss=-1.0) == {**words, "slow": Word.INCONCLUSIVE}
+    assert with_fourth("rotary", loss=-1.0) == {**words, "none": Word.INCONCLUSIVE}
 
 
 def test_unequal_tuning_is_next_to_each_verdict_that_rests_on_it():
