@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,7 +19,13 @@ pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from poslab.cli.argv import expand_aliases
 from poslab.cli.extend import _export
@@ -28,6 +35,7 @@ from poslab.data.tokenizers import ByteTokenizer
 from poslab.evaluation.benchmarks.long_text import outside, windows_of
 from poslab.evaluation.benchmarks.prompts import called
 from poslab.evaluation.benchmarks.subjects import PretrainedSubject, logits_in_windows
+from poslab.evaluation.benchmarks.tasks import ItemMetric
 from poslab.experiments.bench.models import run_subjects
 from poslab.experiments.composition import Composer
 from poslab.experiments.extend import command, fine_tuning, objective, plan
@@ -339,6 +347,30 @@ def test_an_extension_resumes_and_measures_nothing_twice(extend, tmp_path, capsy
         extend(tmp_path / "out", margin=0.5)
 
 
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.5, "better"), (0.0, "inconclusive"), (-0.5, "worse")])
+def test_the_model_that_is_written_is_marked_and_has_a_verdict_next_to_windows(gain, verdict):
+    rng = np.random.default_rng(0)
+    counts, noise = rng.integers(5, 9, 12), 0.1 * rng.standard_normal(12)
+    noise -= noise.mean()
+
+    def of(loss, short):
+        metrics = [("key_loss", 64, loss), ("answer_loss", 64, loss), ("loss", 16, short)]
+        return [[ItemMetric(name, [*counts * losses], counts.tolist(), False, False, n) for name, n, losses in metrics]]
+
+    windows, found = Named("in_windows"), Named("found")
+    measured = {windows: of(np.full(12, 3.0), np.full(12, 2.0)), found: of(3.0 - gain + noise, 2.1 + 0.1 * noise)}
+    answer = command.answer_of(measured, 64, 16, "found", margin=0.02)
+    assert answer[0].count(f"({verdict})") == 2
+    assert "above margin" in answer[1]
+    assert len(answer) == (2 if verdict == "better" else 3)
+    assert command.summary_of(measured, 64, 16, "found")["positions"].tolist() == ["in_windows", "found (written)"]
+
+
 def test_text_for_training_is_all_that_is_not_measured(tmp_path):
     text = bytes(np.random.default_rng(0).integers(97, 123, 1000, dtype=np.uint8)).decode()
     (tmp_path / "long.txt").write_text(text)
@@ -388,7 +420,10 @@ def test_a_budget_without_time_for_training_has_none_and_its_other_steps_have_mo
     assert without.steps == 0 and without.seconds == Plan.of(600, 0.5).seconds
     assert with_training.steps == 180 and with_training.seconds["search"] < without.seconds["search"]
     assert Plan.of(600, 0.5, 1, step=0.01).steps == 1000
-    assert "no time for 100 steps" in without.table()["what"].tolist()
+    needed = without.training_budget
+    steps = [Plan.of(budget * needed, 0.5, 2, step=5.0).steps for budget in (0.99, 1.001)]
+    assert steps == [0, 100]
+    assert "100 steps need a budget of about 56 min" in without.table()["what"].tolist()
 
 
 def test_a_kept_file_that_is_damaged_is_measured_again(extend, tmp_path, capsys):
@@ -440,6 +475,18 @@ def test_a_rotation_that_is_scaled_already_is_one_sentence(extend, directory, tm
     (scaled / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"scaled already"):
         extend(tmp_path / "out", scaled)
+
+
+def test_the_tokenizer_of_a_pretrained_model_is_written_too(directory, tmp_path):
+    words = ["model=pretrained", f"model.path={directory}", "seed=42", "encoding=yarn", "encoding.factor=4"]
+    words = expand_aliases([*words, "dataset.sequence_length=128"], ALIASES)
+    config = Composer(CONF, []).resolved(words)
+    subject = PretrainedSubject("found", 42, words, str(directory), torch.device("cpu"), config)
+    setting = Setting({"encoding": "yarn", "encoding.factor": 4.0})
+    list(_export(lambda setting, name: subject, 512, setting, tmp_path / "model"))
+    ids = [AutoTokenizer.from_pretrained(folder)("long text").input_ids for folder in (directory, tmp_path / "model")]
+    assert ids[0] == ids[1] != []
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").model_max_length == 512
 
 
 def test_what_is_written_loads_in_transformers_under_the_setting(directory, tmp_path):

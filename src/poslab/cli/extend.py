@@ -131,6 +131,10 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
     if not is_whole:
         shutil.rmtree(folder, ignore_errors=True)  # of another setting, or not finished
         yield from subject.export(folder).notes
+    if (tokenizer := folder / "tokenizer_config.json").exists():
+        known = read_json(tokenizer)
+        longest = max(known.get("model_max_length") or 0, to)
+        write_atomically(tokenizer, json.dumps({**known, "model_max_length": longest}, indent=2) + "\n")
     written = read_json(file)
     text = written.get("text_config", written)
     rope = text.get("rope_parameters") or {}

@@ -30,6 +30,7 @@ from poslab.models import Model
 from poslab.pretrained.borrow import exchange
 from poslab.pretrained.directory import configuration, errors_of_library, with_weights
 from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.export.directory import copy_tokenizer
 from poslab.pretrained.families import text_of
 from poslab.pretrained.proof import family_of
 from poslab.runs.checkpoint import checkpoint_file
@@ -295,7 +296,9 @@ class PretrainedSubject(Subject):
         return QuietHFLM(pretrained=model, tokenizer=self.tokenizer, max_length=length, batch_size=1, device=device)
 
     def export(self, to: Path) -> Exported | ExportedFile:
-        return export(self._opened[0], to)
+        exported = export(self._opened[0], to)
+        copy_tokenizer(self.path, to, self.training_length)
+        return exported
 
 
 class InWindows(Subject):

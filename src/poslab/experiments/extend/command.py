@@ -20,7 +20,7 @@ from poslab.encodings.frequencies import inverse_frequencies
 from poslab.evaluation.benchmarks import long_text, prompts
 from poslab.evaluation.benchmarks.fitting import TooShortError, text_of
 from poslab.evaluation.benchmarks.subjects import InWindows, Subject
-from poslab.evaluation.benchmarks.tasks import Benchmark, ItemMetric, PromptTask, quieten_harness
+from poslab.evaluation.benchmarks.tasks import Benchmark, PromptTask, quieten_harness
 from poslab.evaluation.command import now_and_then
 from poslab.evaluation.settings import Progress, StepRunner, at_once
 from poslab.experiments.bench.command import measure, require_metrics
@@ -92,11 +92,10 @@ def run_extend(subject_of: SubjectOf, config_of: ConfigOf, export: Export, reque
         candidates = steps.search(sets["search"], plan)
         finalists = steps.decide(sets["decision"], candidates)
         finalists += steps.fine_tune(finalists, sets, plan)
-        summary = steps.report(finalists, sets["report"])
+        summary, answer = steps.report(finalists, sets["report"])
         lines = list(export(ranked(finalists, request.margin)[0].setting, output / "model"))
         print_table(console, f"{request.to:,} tokens, on texts that decided nothing", summary)
-        console.print(f"report: {output / 'report' / 'report.html'}", soft_wrap=True)
-        for line in lines:
+        for line in [*answer, *lines]:
             console.print(line, soft_wrap=True)
 
 
@@ -152,6 +151,7 @@ class Steps:
         if not file.exists():
             least = {name: smallest for name, (smallest, _) in SIZES.items()}
             items = self._sets(least)["search"]
+            self.announce("timing a text and its prompts ...")
             subject = self.subject_of(defaults(["yarn"], self.stretch)[0], "yarn")
             every = np.ones((items.size, items.length), bool)
             losses(subject, items, every, 1, at_once)  # loads the model
@@ -317,11 +317,11 @@ class Steps:
             self.drope = done.pop()
         return self._decided(sets["decision"], done)
 
-    def report(self, finalists: Sequence[Candidate], items: Items) -> pd.DataFrame:
+    def report(self, finalists: Sequence[Candidate], items: Items) -> tuple[pd.DataFrame, list[str]]:
         """Measure the best setting, also the best trained one, YaRN's default and the untouched model on new texts.
 
         Returns:
-            A row for each, with its losses, and its price within the old context.
+            A row for each, with its losses, and its price within the old context; and sentences on them.
         """
         request = self.request
         best = [candidate.setting for candidate in ranked(finalists, request.margin)]
@@ -346,7 +346,11 @@ class Steps:
         )
         (self.output / "report").mkdir(exist_ok=True)
         write_scores(benchmarks, measured, asked, self.output / "report", HarmlessConsole(quiet=True))
-        return summary_of(measured, request.to, self.context)
+        written = next(name for name, setting in named.items() if setting == best[0])
+        summary = summary_of(measured, request.to, self.context, written)
+        settings = [f"{name}: {setting.label}" for name, setting in named.items()]
+        answer = answer_of(measured, request.to, self.context, written, request.margin)
+        return summary, [*settings, *answer, f"report: {self.output / 'report' / 'report.html'}"]
 
     def _benchmarks(self, items: Items) -> Iterator[Benchmark]:
         yield long_text.LongText(items.windows, items.key_tokens)
@@ -361,29 +365,64 @@ class Steps:
                 yield PromptTask(task.name, self.context, made, both)
 
 
-def summary_of(measured: Measured, to: int, context: int) -> pd.DataFrame:
+def summary_of(measured: Measured, to: int, context: int, written: str) -> pd.DataFrame:
     """Return a row for each model: losses and answers at the new length, and the price within the old context.
 
     The price is the loss that is added to the loss of the first model, with a 95% interval over texts.
     """
+    first, *_ = measured
     rows: list[tuple[str, ...]] = []
-    for subject, of_model in measured.items():
-        metrics = [metric for of_task in of_model for metric in of_task or ()]
+    for subject in measured:
 
-        def mean(name: str, metrics: Sequence[ItemMetric] = metrics) -> str:
-            of_name = [metric for metric in metrics if metric.name == name and metric.length == to]
-            counts = sum(sum(metric.counts) for metric in of_name)
-            return f"{sum(sum(metric.sums) for metric in of_name) / counts:.3f}" if counts else "–"
+        def mean(name: str, subject: Subject = subject) -> str:
+            sums, counts = _sums(measured, subject, name, to)
+            return f"{sums.sum() / counts.sum():.3f}" if len(counts) else "–"
 
-        within = next(np.array(m.sums) / m.counts for m in metrics if m.name == "loss" and m.length == context)
-        if not rows:
-            first = within
-        added = within - first
-        spread = added.std(ddof=1) / len(added) ** 0.5 * t.ppf(0.975, len(added) - 1) if len(added) > 1 else np.nan
-        price = f"{added.mean():.3f} ± {spread:.3f}" if rows else "–"
-        rows.append((subject.name, mean("key_loss"), mean("answer_loss"), mean("forced_match"), price))
+        price = "–" if subject is first else "{:.3f} ± {:.3f}".format(*_added(measured, subject, "loss", context))
+        name = f"{subject.name} (written)" if subject.name == written else subject.name
+        rows.append((name, mean("key_loss"), mean("answer_loss"), mean("forced_match"), price))
     columns = ["positions", "key loss", "answer loss", "answers %", f"price at {context:,}"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def answer_of(measured: Measured, to: int, context: int, written: str, margin: float) -> list[str]:
+    """Return sentences on whether the model that is written is better than the first one, and on its price."""
+    first, *_ = measured
+    subject = next(subject for subject in measured if subject.name == written)
+    words, is_better = [], False
+    for name in ("key_loss", "answer_loss"):
+        added, spread = _added(measured, subject, name, to)
+        verdict = "better" if added < -spread else "worse" if added > spread else "inconclusive"
+        is_better |= verdict == "better"
+        words.append(f"{name.replace('_', ' ')} {added:+.3f} ± {spread:.3f} ({verdict})")
+    price, spread = _added(measured, subject, "loss", context)
+    within = "within" if price + spread <= margin else "above" if price - spread > margin else "not shown to be within"
+    lines = [
+        f"{written} next to {first.name}: {', '.join(words)}.",
+        f"Price at {context:,} tokens: {price:+.3f} ± {spread:.3f} nats per token, {within} margin={margin:g}.",
+    ]
+    if not is_better:
+        lines.append("Nothing shows that it is better than the untouched model in windows, which costs nothing.")
+    return lines
+
+
+def _sums(measured: Measured, subject: Subject, name: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums and counts of a metric at a length on all items of all tasks."""
+    metrics = [metric for of_task in measured[subject] for metric in of_task or ()]
+    of_name = [metric for metric in metrics if (metric.name, metric.length) == (name, length)]
+    return np.array([x for m in of_name for x in m.sums]), np.array([n for m in of_name for n in m.counts])
+
+
+def _added(measured: Measured, subject: Subject, name: str, length: int) -> tuple[float, float]:
+    """Return what a model adds to a metric of the first one, and half of its 95% interval over paired items."""
+    first, *_ = measured
+    sums, counts = _sums(measured, subject, name, length)
+    sums = sums - _sums(measured, first, name, length)[0]
+    added, items = float(sums.sum() / counts.sum()), len(counts)
+    if items < 2:
+        return added, np.nan
+    error = np.sqrt(items / (items - 1) * ((sums - added * counts) ** 2).sum()) / counts.sum()
+    return added, float(error * t.ppf(0.975, items - 1))
 
 
 def rotary_of(encodings: Any) -> Rotary | None:

@@ -125,6 +125,7 @@ class Plan:
         item: seconds of a setting on one text with its prompts.
         trials: trials for which the search has time, were none pruned.
         steps: of fine-tuning for which each model has time, 0 where it has not.
+        training_budget: seconds of the least budget that has time for fine-tuning, 0 where none is requested.
     """
 
     sizes: Mapping[str, int]
@@ -132,6 +133,7 @@ class Plan:
     item: float
     trials: int
     steps: int = 0
+    training_budget: float = 0.0
 
     @classmethod
     def of(cls, budget: float, item: float, trainings: int = 0, step: float = 1.0) -> Plan:
@@ -156,11 +158,16 @@ class Plan:
                 f"budget must be longer: a text and its prompts take {roughly(item)}, and {MIN_TRIALS} trials of the "
                 f"search with the other steps {roughly(needed)}; or take fewer tasks, or a smaller to"
             )
-        return cls(sizes, seconds, item, trials, steps)
+        training_budget = MIN_STEPS * trainings * step / SHARES_WITH_TRAINING["fine-tuning"]
+        return cls(sizes, seconds, item, trials, steps, training_budget)
 
     def table(self) -> pd.DataFrame:
         """Return the steps with what they measure and the time that they have."""
-        of_training = f"up to {self.steps} steps each" if self.steps else f"no time for {MIN_STEPS} steps"
+        of_training = "none is requested"
+        if self.training_budget:
+            of_training = f"{MIN_STEPS} steps need a budget of {roughly(self.training_budget)}"
+        if self.steps:
+            of_training = f"up to {self.steps} steps each"
         rows = [
             ("search", f"about {self.trials} trials on up to {self.sizes['search']} texts", self.seconds["search"]),
             ("divisors", "of the pairs, from the best trial", self.seconds["divisors"]),
