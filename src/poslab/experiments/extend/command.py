@@ -402,7 +402,7 @@ def answer_of(measured: Measured, to: int, context: int, written: str, margin: f
         f"Price at {context:,} tokens: {price:+.3f} ± {spread:.3f} nats per token, {within} margin={margin:g}.",
     ]
     if price + spread < 0:
-        lines.append("The loss within the old context fell too, so that the differences are not only of longer context.")
+        lines.append("The loss within the old context fell too: the differences are not only of longer context.")
     if not is_better:
         lines.append("Nothing shows that it is better than the untouched model in windows, which costs nothing.")
     return lines
