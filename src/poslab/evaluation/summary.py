@@ -18,7 +18,7 @@ from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.report.figures import Table
-from poslab.tasks.language_modelling import CONTEXT_MARGIN, LEAST_GAIN
+from poslab.tasks.language_modelling import CONTEXT_MARGIN, MIN_CONTEXT_GAIN
 
 TOLERANCE = 0.05  # share by which a metric may be worse than at the training length
 WITHIN = "within 5% up to"  # column of the verdict on how far a model extrapolates
@@ -40,7 +40,7 @@ class ContextUse(StrEnum):
     @classmethod
     def of(cls, gain: tuple[float, float], excess: tuple[float, float], margin: float = CONTEXT_MARGIN) -> ContextUse:
         """Return the verdict by 95% intervals, of the gain of context and of the loss minus the own window's."""
-        if gain[0] > 0 and gain[1] >= LEAST_GAIN:
+        if gain[0] > 0 and gain[1] >= MIN_CONTEXT_GAIN:
             return cls.USES
         if excess[1] <= margin:
             return cls.KEEPS
@@ -148,7 +148,7 @@ def longer_context_table(
         "Bits per byte in sliding windows; the own window is of the training length. The gain is the loss in it "
         "minus that in the longer one, on targets with at least half of the longer one before them in their document "
         f"('{SHORT_DOCUMENTS}': there are none), with a 95% interval over documents: above 0, and "
-        f"up to {LEAST_GAIN:g} or more, a model '{ContextUse.USES}'. '{ContextUse.KEEPS}': surely at most "
+        f"up to {MIN_CONTEXT_GAIN:g} or more, a model '{ContextUse.USES}'. '{ContextUse.KEEPS}': surely at most "
         f"{CONTEXT_MARGIN:g} worse than its own window."
     )
     return Table("longer_context", "Longer context", caption, pd.DataFrame(rows)) if rows else None

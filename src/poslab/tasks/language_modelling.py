@@ -20,7 +20,7 @@ from poslab.encodings import PositionSampler
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction, TokenPrediction, with_perplexity
 
-LEAST_GAIN = 0.001  # bits per byte: longer context with a gain that is surely below it is not used
+MIN_CONTEXT_GAIN = 0.001  # bits per byte: longer context with a gain that is surely below it is not used
 CONTEXT_MARGIN = 0.02  # bits per byte by which windows beyond the training length may be worse, and not degrade
 
 

@@ -18,7 +18,7 @@ from poslab.experiments.statistics.difference import Difference, Scores, differe
 from poslab.experiments.statistics.verdict import verdicts
 from poslab.report.figures import Table
 from poslab.report.text import file_name, fixed
-from poslab.tasks.language_modelling import CONTEXT_MARGIN, LEAST_GAIN
+from poslab.tasks.language_modelling import CONTEXT_MARGIN, MIN_CONTEXT_GAIN
 
 SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))  # sign of each verdict, behind the loss in longer windows
 
@@ -76,7 +76,7 @@ def longer_context(results: Results, case: str) -> Table | None:
     caption = (
         f"Bits per byte in sliding windows, means over seeds. {USE_LEGEND} The gain is the loss in its own window, of "
         f"{trained:,}, minus that in the longest one, over {targets}: '{ContextUse.USES}' if its interval is above 0 "
-        f"and reaches {LEAST_GAIN:g}. '{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. "
+        f"and reaches {MIN_CONTEXT_GAIN:g}. '{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. "
         "± is half of a 95% interval, for new seeds and test items; next to the control, verdicts are adjusted by Holm."
     )
     if unequal := unequal_tuning(results, case):
