@@ -60,6 +60,16 @@ def test_no_prompt_of_a_benchmark_is_in_the_training_text(tmp_path):
             assert not any(item["input"] in text for text in texts)
 
 
+def test_short_and_easy_prompts_come_with_little_prose(tmp_path):
+    easy = {"min_prompt_bytes": 60, "max_prompt_bytes": 90, "num_pairs": 2, "num_hops": 1, "max_prose_characters": 100}
+    texts = list(source(tmp_path, share=0.9, **easy).documents()["train"]["text"])
+    prompts = [text for text in texts if is_prompt(text)]
+    assert sum(map(len, texts)) - sum(map(len, prompts)) == 100
+    assert {text.count("VAR ") for text in prompts if "VAR" in text} == {6}  # two chains of a number and one hop
+    assert {text.count("The number of") for text in prompts if "number of" in text} == {4}
+    assert {len(text) for text in prompts if "pass key" in text} <= set(range(60, 91))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_training_prompt_ends_with_its_answer(task):
     text = document(task, random.Random(3), 500)
@@ -74,7 +84,8 @@ def test_a_training_prompt_ends_with_its_answer(task):
         ({"tasks": []}, "^tasks must not be empty"),
         ({"tasks": ["passkei"]}, "^tasks must be one of passkey, .*you mean 'passkey'"),
         ({"share": 1.0}, "^share must"),
-        ({"max_prompt_bytes": 100}, "^max_prompt_bytes must be at least 200, got 100"),
+        ({"max_prompt_bytes": 100}, "^max_prompt_bytes must be at least min_prompt_bytes=200, got 100"),
+        ({"num_pairs": 0}, "^num_pairs must"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, message, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_the_digits_of_a_vocabulary_are_its_tokens_of_one_digit(tokenizer: Token
     bpe = SubwordTokenizer.train([["20 20 20 20 7"] * 9], 300)
     assert "20" in [bpe.decode([number]) for number in range(bpe.vocab_size)]  # a number, and no digit
     assert {bpe.decode([number]) for number in bpe.digits} == set("0123456789")
+
+
+def test_single_digits_are_the_only_tokens_with_digits(tmp_path: Path) -> None:
+    bpe = SubwordTokenizer.train([["the 20 20 20 20 7"] * 9], 300, single_digits=True)
+    assert all(len(text) == 1 for n in range(bpe.vocab_size) if re.search(r"\d", text := bpe.decode([n])))
+    assert [bpe.decode([n]) for n in bpe.encode("the 207")] == ["the", " ", "2", "0", "7"]
+    bpe.save(tmp_path)
+    assert load_tokenizer(tmp_path) == bpe
 
 
 def test_symbols_that_are_digits_are_digits_and_longer_numbers_are_none() -> None:

@@ -13,7 +13,7 @@ from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.columns import as_examples
 from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
-from poslab.data.source import BUILT_IN_TOKENIZERS, HELD_OUT, SPLITS, Source
+from poslab.data.source import BUILT_IN_TOKENIZERS, HELD_OUT, LEARNED_TOKENIZERS, SPLITS, Source
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
@@ -61,7 +61,7 @@ def check_tokens(folder: Path) -> None:
 
 def tokenizer_settings(source: Source) -> dict[str, object]:
     """Return all settings that decide which tokenizer is made."""
-    if source.tokenizer == "bpe":
+    if source.tokenizer in LEARNED_TOKENIZERS:
         return {"tokenizer": source.tokenizer, "vocab_size": source.vocab_size}
     if source.tokenizer in BUILT_IN_TOKENIZERS:
         return {"tokenizer": source.tokenizer}
@@ -73,8 +73,8 @@ def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
     """Return the tokenizer that the user named, perhaps trained only on the training split, in lists of texts."""
     if source.tokenizer == "bytes":
         return ByteTokenizer()
-    if source.tokenizer == "bpe":
-        return SubwordTokenizer.train(training, source.vocab_size)
+    if source.tokenizer in LEARNED_TOKENIZERS:
+        return SubwordTokenizer.train(training, source.vocab_size, single_digits=source.tokenizer == "bpe_digits")
     return SubwordTokenizer.from_file(source.tokenizer)
 
 

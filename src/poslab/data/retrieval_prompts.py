@@ -115,22 +115,33 @@ def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
     return most
 
 
-def builder(task: str, draws: random.Random, depth: float | None = None, sentences: Sequence[str] = ()) -> Build:
+def builder(
+    task: str,
+    draws: random.Random,
+    depth: float | None = None,
+    sentences: Sequence[str] = (),
+    num_pairs: int | None = None,
+    num_hops: int | None = None,
+) -> Build:
     """Return what makes one prompt of a task of `TASKS`, with any amount of hay.
 
     Args:
         depth: of the needle in tasks of `HAVE_DEPTH`, from 0 to 1; None draws it. In MRCR it decides which of the
             answers is asked for, too.
         sentences: hay of BABILong; none is sentences made by rule.
+        num_pairs: numbers that mqar states; None is `NUM_PAIRS`.
+        num_hops: variables of each chain that are set to another one; None is `HOPS`.
     """
     if task in MRCR:
         return _conversation(draws, int(task.removeprefix("mrcr_")), depth)
     if task in BABILONG:
         return _facts(draws, task, sentences)
     if task == "variables":
-        return _variables(draws)
-    build = {"passkey": _pass_key, "mqar": _recall, "json_kv": _json_pairs}[task]
-    return build(draws, draws.random() if depth is None else depth)
+        return _variables(draws, HOPS if num_hops is None else num_hops)
+    depth = draws.random() if depth is None else depth
+    if task == "mqar":
+        return _recall(draws, depth, num_pairs or NUM_PAIRS)
+    return (_pass_key if task == "passkey" else _json_pairs)(draws, depth)
 
 
 def answer_text(task: str, outputs: Sequence[str]) -> str:
@@ -138,9 +149,11 @@ def answer_text(task: str, outputs: Sequence[str]) -> str:
     return f" {(' ' if task in ('vt', 'variables') else ', ').join(outputs)}"
 
 
-def document(task: str, draws: random.Random, num_bytes: int) -> str:
+def document(
+    task: str, draws: random.Random, num_bytes: int, num_pairs: int | None = None, num_hops: int | None = None
+) -> str:
     """Return a prompt of at most so many bytes with its answer; the shortest one if it is longer."""
-    build = builder(task, draws)
+    build = builder(task, draws, num_pairs=num_pairs, num_hops=num_hops)
 
     def text(size: int) -> str:
         prompt = build(size)
@@ -196,12 +209,12 @@ def _pass_key(draws: random.Random, depth: float) -> Build:
     return build
 
 
-def _recall(draws: random.Random, depth: float) -> Build:
-    names = draws.sample([f"{adjective} {thing}" for adjective in ADJECTIVES for thing in THINGS], NUM_PAIRS)
-    values = [str(number) for number in draws.sample(range(1000, 10_000), NUM_PAIRS)]
+def _recall(draws: random.Random, depth: float, num_pairs: int) -> Build:
+    names = draws.sample([f"{adjective} {thing}" for adjective in ADJECTIVES for thing in THINGS], num_pairs)
+    values = [str(number) for number in draws.sample(range(1000, 10_000), num_pairs)]
     lines = [f"The number of {name} is {value}." for name, value in zip(names, values, strict=True)]
     depths = [*(draws.random() for _ in lines[1:]), depth]
-    asked = " ".join(draws.sample(lines[:-1], NUM_PAIRS - 1))
+    asked = " ".join(draws.sample(lines[:-1], num_pairs - 1))
     hay = _endless(lambda: _sentence(draws))
 
     def build(size: int) -> Prompt:
@@ -218,15 +231,15 @@ def _recall(draws: random.Random, depth: float) -> Build:
     return build
 
 
-def _variables(draws: random.Random) -> Build:
-    names = draws.sample(NAMES, CHAINS * (HOPS + 1))
+def _variables(draws: random.Random, hops: int) -> Build:
+    names = draws.sample(NAMES, CHAINS * (hops + 1))
     chains = [names[start::CHAINS] for start in range(CHAINS)]
     values = [str(number) for number in draws.sample(range(10_000, 100_000), CHAINS)]
     lines = [
         [f"VAR {name} = {source}." for name, source in zip(names, [value, *(f"VAR {n}" for n in names)], strict=False)]
         for names, value in zip(chains, values, strict=True)
     ]
-    order = draws.sample([number for number in range(CHAINS) for _ in range(HOPS + 1)], CHAINS * (HOPS + 1))
+    order = draws.sample([number for number in range(CHAINS) for _ in range(hops + 1)], CHAINS * (hops + 1))
     left = [iter(of_chain) for of_chain in lines]
     needles = list(zip(sorted(draws.random() for _ in order), (next(left[number]) for number in order), strict=True))
     hay = _endless(lambda: _sentence(draws))

@@ -30,7 +30,8 @@ Share = Annotated[float, Range(above=0, below=1)]  # share of the data that is h
 
 VocabSize = Annotated[int, Range(at_least=257), NOT_HUGE]
 
-BUILT_IN_TOKENIZERS = ("bytes", "bpe")
+LEARNED_TOKENIZERS = ("bpe", "bpe_digits")
+BUILT_IN_TOKENIZERS = ("bytes", *LEARNED_TOKENIZERS)
 SPLITS = ("train", "validation", "test")
 HELD_OUT = SPLITS[1:]
 
@@ -265,8 +266,9 @@ class Source(PreparedSource):
 
     Args:
         tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
-            on the training split), or the path of a Hugging Face tokenizer.json.
-        vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
+            on the training split), `bpe_digits` (the same, where each digit is a token), or the path of a Hugging Face
+            tokenizer.json.
+        vocab_size: tokens of a vocabulary that is learned, at least 257 (default 4096); no other tokenizer reads it.
     """
 
     tokenizer: str = "bytes"
@@ -280,7 +282,7 @@ class Source(PreparedSource):
         if self.tokenizer not in BUILT_IN_TOKENIZERS and not os.path.isfile(os.path.expanduser(self.tokenizer)):
             choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
             raise ValueError(
-                f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
+                f"tokenizer must be {', '.join(BUILT_IN_TOKENIZERS)} or the path of a tokenizer.json,"
                 f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
             )
         super().check()

@@ -149,8 +149,12 @@ class SubwordTokenizer(Tokenizer):
         return isinstance(other, SubwordTokenizer) and self._tokenizer.to_str() == other._tokenizer.to_str()
 
     @classmethod
-    def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
+    def train(
+        cls, texts: Iterable[Sequence[str]], vocab_size: int, *, single_digits: bool = False
+    ) -> "SubwordTokenizer":
         """Learn byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens from batches of texts.
+
+        With `single_digits` each digit is a token, so that a model copies a number digit by digit.
 
         The time for a word grows with the square of its length: words of more than `MAX_WORD_LENGTH` are cut.
         """
@@ -158,9 +162,10 @@ class SubwordTokenizer(Tokenizer):
 
         tokenizer = Tokenizer(models.BPE())
         long = Regex(rf"\S{{{MAX_WORD_LENGTH}}}|\s{{{MAX_WORD_LENGTH}}}")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(long, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
+        steps = [pre_tokenizers.Split(long, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        if single_digits:
+            steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
