@@ -22,7 +22,8 @@ class RetrievalText(PackageText):
     """Text in packages, to whose training split prompts with their answers are added, each a document.
 
     Validation and test remain prose. What a model finds is for the part `retrieval` of `evaluate`, for `poslab bench`,
-    or metrics such as `mqar_accuracy@4x` of a comparison, whose prompts are other ones.
+    or metrics such as `mqar_accuracy@4x` of a comparison, whose prompts are other ones. Small models learn from short
+    prompts first, with few pairs or hops, and digits that are tokens (`tokenizer=bpe_digits`).
 
     Args:
         tasks: of `retrieval_prompts.TASKS`, all equally frequent.
