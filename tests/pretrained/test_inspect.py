@@ -244,6 +244,13 @@ def test_the_context_chooses_the_divisors_of_longrope(tmp_path):
     assert short["attention_factor"] == math.sqrt(1 + math.log(4) / math.log(32_768))
 
 
+def test_a_divisor_beyond_all_lengths_is_a_pair_that_does_not_rotate(tmp_path):
+    """As `poslab export` writes RoPE on a part of each head."""
+    still = LONG | {"short_factor": [1.0] * 6 + [1e30] * 2, "long_factor": [2.0] * 6 + [1e30] * 2}
+    frequencies = rows(written(tmp_path, QWEN | {"rope_scaling": still}), context=64)[0]["rope"]["inverse_frequencies"]
+    assert all(frequencies[:6]) and frequencies[6:] == [0.0, 0.0]
+
+
 def test_a_class_that_nobody_knows_is_read_as_far_as_its_configuration_goes(tmp_path):
     (group,) = rows(written(tmp_path, QWEN | {"model_type": "of_the_future"}))
     assert (group["rope"]["base"], group["rope"]["pairing"], group["has_sinks"]) == (1e6, None, None)

@@ -24,10 +24,13 @@ SCALINGS = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "propo
 BLOCK = 2**16  # distances at a time, so that memory does not grow with the length
 
 
-def number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    """Return a number above 0 by its key; ValueError, naming the key, for anything else."""
+LARGEST = 1e15  # number that a configuration may have
+
+
+def number(values: Mapping[str, Any], key: str, default: float | None = None, below: float = LARGEST) -> float:
+    """Return a number above 0 and below a limit by its key; ValueError, naming the key, for anything else."""
     value = default if values.get(key) is None else values[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < below:
         raise ValueError(f"{key} must be a positive number, got {shown(value)}")
     return float(value)
 
@@ -116,7 +119,8 @@ class Rope:
                 divisors = block.get(key := lists[self.type == "divisors"])
                 if not isinstance(divisors, list) or len(divisors) != len(plain):
                     raise ValueError(f"{key} must contain {len(plain)} numbers, one for each pair of channels")
-                return plain / np.array([number({key: divisor}, key) for divisor in divisors])
+                numbers = np.array([number({key: divisor}, key, below=math.inf) for divisor in divisors])
+                return np.where(numbers < LARGEST, plain / numbers, 0.0)  # of pairs that do not rotate, poslab has 1e30
             case "llama3":
                 low, high = number(block, "low_freq_factor"), number(block, "high_freq_factor")
                 turns = plain * self.original_length / (2 * math.pi)
