@@ -59,6 +59,10 @@ class Tokenizer(ABC):
         end = np.array([self.end_id], dtype=self.encode("").dtype)
         return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
 
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        """Return tokens of a text between those that its model reads around one, such as `[CLS]` and `[SEP]`."""
+        return ids
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are not UTF-8 become U+FFFD, ends of documents nothing."""
@@ -192,7 +196,6 @@ class SubwordTokenizer(Tokenizer):
             return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
 
     def framed(self, ids: np.ndarray) -> np.ndarray:
-        """Return tokens of a text between those that its model reads around one, such as `[CLS]` and `[SEP]`."""
         whole = self._tokenizer.encode("a")
         special = np.array(whole.special_tokens_mask, dtype=bool)
         around = np.array(whole.ids, dtype=self._dtype)

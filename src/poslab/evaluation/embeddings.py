@@ -63,12 +63,6 @@ def pooling_of(model: Model, recipe: Recipe) -> Pooling:
     return model.pooling or recipe.config["model"].get("pooling") or "mean"
 
 
-def framed(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
-    """Return tokens of a text between those that its model reads around one, if there are any."""
-    frame = getattr(tokenizer, "framed", None)
-    return ids if frame is None else frame(ids)
-
-
 def passkey_texts(
     tokenizer: Tokenizer, length: int, count: int, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -90,14 +84,14 @@ def passkey_texts(
     for person in chosen:
         key, depth = int(generator.integers(10_000, 100_000)), generator.random()
         needle = tokenizer.encode(f"{person}'s pass key is {key}. Remember it. ")
-        room = length - len(framed(tokenizer, needle))
+        room = length - len(tokenizer.framed(needle))
         start = np.random.default_rng([seed, key])
         if room < 0:
             raise ValueError(f"lengths must be at least {length - room} tokens for a pass key, got {length}")
         first, end = int(start.integers(len(filler))), round(depth * room)
         sentences = filler.take(np.arange(first, first + room), mode="wrap")
-        texts.append(framed(tokenizer, np.concatenate([sentences[:end], needle, sentences[end:]])))
-        questions.append(framed(tokenizer, tokenizer.encode(f"What is the pass key for {person}?")))
+        texts.append(tokenizer.framed(np.concatenate([sentences[:end], needle, sentences[end:]])))
+        questions.append(tokenizer.framed(tokenizer.encode(f"What is the pass key for {person}?")))
     return questions, texts
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import poslab
-from poslab.data.tokenizers import ByteTokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 from poslab.encodings import Learned, Rotary
 from poslab.models import Decoder, Encoder, StackConfig
 
@@ -16,6 +16,9 @@ lm_eval = pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+from tokenizers.models import BPE  # noqa: E402
+from tokenizers.processors import TemplateProcessing  # noqa: E402
 
 from poslab.evaluation.benchmarks.harness import HarnessModel  # noqa: E402
 
@@ -98,3 +101,13 @@ def test_what_cannot_be_asked_is_one_sentence():
         HarnessModel(Encoder(StackConfig(encoding=Rotary, **SIZES), 257).eval(), ByteTokenizer(), 32)
     with pytest.raises(ValueError, match="room for the 256 tokens of an answer, got 32"):
         HarnessModel(decoder(), ByteTokenizer(), 32).generate_until(requests("generate_until", ("A", {"until": []})))
+
+
+def test_a_prompt_begins_as_its_tokenizer_begins_a_text():
+    """As in the harness's own model: a fine-tuned Llama reads its BOS token as the untouched one does."""
+    tokenizer = Tokenizer(BPE({"<s>": 0, "</s>": 1, "a": 2, "b": 3}, []))
+    tokenizer.post_processor = TemplateProcessing("<s> $A", None, [("<s>", 0)])
+    model = HarnessModel(decoder(), SubwordTokenizer(tokenizer), LENGTH)
+    assert model.tok_encode("ab") == [0, 2, 3]
+    assert model.tok_encode("ab", add_special_tokens=False) == [2, 3]
+    assert HarnessModel(decoder(), ByteTokenizer(), LENGTH).tok_encode("ab") == [97, 98]

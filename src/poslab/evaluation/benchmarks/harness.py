@@ -61,8 +61,10 @@ class HarnessModel(TemplateLM):
         return self.tokens.end_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        ids: list[int] = self.tokens.encode(string).tolist()
-        return ids
+        """Return the tokens of a text between those that the tokenizer adds, if any, as the harness's own models."""
+        ids = self.tokens.encode(string)
+        framed: list[int] = (ids if add_special_tokens is False else self.tokens.framed(ids)).tolist()
+        return framed
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **others: Any
@@ -88,7 +90,7 @@ class HarnessModel(TemplateLM):
         totals = []
         for request in requests:
             (text,) = request.args
-            windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
+            windows = get_rolling_token_windows(self.tok_encode(text, False), self.prefix_token_id, self.max_length, 1)
             scores = self._loglikelihood_tokens([(None, *make_disjoint_window(w)) for w in windows], disable_tqdm=True)
             totals.append(sum(log_p for log_p, _ in scores))
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), totals[-1])
