@@ -12,17 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from poslab.arguments import nearest_or_list
 from poslab.cli.argv import searching_words
 from poslab.cli.bench import prepare_harness
 from poslab.cli.evaluate import pretrained_choices, swap_of, words_of_model
 from poslab.cli.help import extend_help, keys
 from poslab.cli.hydra_command import check_figure_width, command, quick_imports
-from poslab.configuration.command_line import CONF, key_of, poslab_command
+from poslab.configuration.command_line import CONF, choices, key_of, poslab_command
 from poslab.io.files import read_json, write_atomically
 
 
-def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
-    """Extend a model; arguments as of `command`, and `of_model` as of `python -m src.bench`."""
+def main(
+    config: dict[str, Any],
+    directory: Path,
+    overrides: list[str],
+    of_model: Sequence[str] = (),
+    of_adapt: Sequence[str] = (),
+) -> None:
+    """Extend a model; arguments as of `command`, `of_model` as of `python -m src.bench`, and `of_adapt` for `adapt`."""
     check_figure_width(config["figure"]["width"])
     if bool(of_model) == bool(config["run"]):
         raise ValueError("model.path must name a pretrained model, as in model.path=DIR, or run a run: run=outputs/RUN")
@@ -30,14 +37,17 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         if config[key] is None:
             raise ValueError(f"{key} must be given, as in {example}")
     prepare_harness(config, "extend", ("types", "tasks"))
-    config = {**config, "adapt": config["adapt"] or ("lora" if of_model else "full")}
+    adapt = of_adapt[-1].partition("=")[2] if of_adapt else None
+    config = {**config, "adapt": ("lora" if of_model else "full") if adapt in (None, "null") else adapt}
+    if config["adapt"] not in choices("adapt"):
+        raise ValueError(f"unknown adapt {adapt!r}{nearest_or_list(str(adapt), choices('adapt'), 'conf/adapt')}")
     with quick_imports():
         from poslab.experiments.extend.command import run_extend
         from poslab.experiments.extend.plan import ExtendRequest
 
         request = ExtendRequest(
             **{key.name: config[key.name] for key in fields(ExtendRequest) if key.name in config},
-            typed=poslab_command("extend", *of_model, *overrides),
+            typed=poslab_command("extend", *of_model, *of_adapt, *overrides),
             figure_width=config["figure"]["width"],
         )
 
@@ -147,7 +157,8 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
     for finding in inspect_positions(str(folder), to).findings:
         if finding.level == "warning":
             yield f"warning: {finding.message}"
-    if "vLLM" in SERVED_BY[setting.type] and not setting.run:
+    is_directory = (Path(subject.path) / "config.json").exists()  # and not a run
+    if "vLLM" in SERVED_BY[setting.type] and is_directory and not setting.run:
         served = json.dumps({key: text[key] for key in ("rope_parameters", "max_position_embeddings") if key in text})
         yield "Without the directory, for a server that only takes a setting:"
         yield f"vllm serve {shlex.quote(subject.path)} --hf-overrides {shlex.quote(served)} --max-model-len {to}"
@@ -156,5 +167,6 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
 def run() -> None:
     """Run the command, and exit."""
     of_model = words_of_model(sys.argv[1:], "extend")
-    sys.argv[1:] = [word for word in sys.argv[1:] if word not in of_model]
-    command("extend", partial(main, of_model=of_model), extend_help)
+    of_adapt = [word for word in sys.argv[1:] if word.startswith("adapt=")]  # to Hydra, a choice of a group
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in (*of_model, *of_adapt)]
+    command("extend", partial(main, of_model=of_model, of_adapt=of_adapt), extend_help)
