@@ -33,7 +33,16 @@ REQUEST = BenchRequest(tasks=["niah_single_1"], lengths=[LENGTH], typed="poslab 
 class ReadingSubject(Subject):
     """A model that writes what a function of the prompt returns, trained on 1,024 tokens."""
 
-    training_length, steps, end, files, encodings, untrained, export = 1024, 0, None, (), (), 0, None
+    training_length, steps, end, files, encodings, untrained, export, check_export = (
+        1024,
+        0,
+        None,
+        (),
+        (),
+        0,
+        None,
+        None,
+    )
     tokenizer = staticmethod(lambda text: SimpleNamespace(input_ids=list(text.encode())))
 
     def __init__(self, name, answer=of_needle, seed=0, **others):

@@ -19,9 +19,12 @@ pytest.importorskip("transformers")
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -40,6 +43,7 @@ from poslab.experiments.bench.models import run_subjects
 from poslab.experiments.composition import Composer
 from poslab.experiments.extend import command, fine_tuning, objective, plan
 from poslab.experiments.extend.command import run_extend
+from poslab.experiments.extend.fine_tuning import write_text
 from poslab.experiments.extend.objective import Losses, beyond
 from poslab.experiments.extend.plan import SIZES, Clock, ExtendRequest, Plan, seconds_of
 from poslab.experiments.extend.search import Candidate, divided, ranked, rungs_of, search
@@ -413,6 +417,34 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
     (tmp_path / "out" / "training.json").write_text('{"steps": "many"}')
     with pytest.raises(ValueError, match=r"training.json is damaged"):
         extend(tmp_path / "out", **asked)
+
+
+def test_a_choice_that_cannot_be_trained_is_one_sentence_before_anything_is_searched(extend, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "MIN_STEPS", 1)
+    with pytest.raises(ValueError, match=r"^adapt=encoding"):
+        extend(tmp_path / "out", budget="5m", fine_tune=1, adapt="encoding", dry_run=True)
+
+
+def test_a_model_that_cannot_be_written_is_one_sentence_before_anything_is_searched(extend, directory, tmp_path):
+    """Gemma 2 has one rotation for all layers, and its windows keep their own."""
+    shutil.copytree(directory, tmp_path / "gemma")
+    (tmp_path / "gemma" / "model.safetensors").unlink()
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Gemma2Config(vocab_size=258, **sizes, num_key_value_heads=2, head_dim=8, sliding_window=64)
+    config.max_position_embeddings = 128
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path / "gemma")
+    with pytest.raises(ValueError, match=r"^Gemma2ForCausalLM can be exported only .* got several rotations$"):
+        extend(tmp_path / "out", tmp_path / "gemma", dry_run=True)
+
+
+def test_text_for_training_has_no_special_tokens(tmp_path):
+    tokenizer = Tokenizer(models.BPE({"<s>": 0, "a": 1, "b": 2}, []))
+    tokenizer.post_processor = TemplateProcessing("<s> $A", None, [("<s>", 0)])
+    (tmp_path / "text.txt").write_text("abab")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+    windows, folder = np.zeros((1, 3), np.int64), tmp_path / "training"
+    write_text(SimpleNamespace(tokenizer=fast), windows, str(tmp_path / "text.txt"), folder)
+    assert "s" not in (folder / "00000.txt").read_text()
 
 
 def test_a_budget_without_time_for_training_has_none_and_its_other_steps_have_more():

@@ -30,7 +30,7 @@ from poslab.models import Model
 from poslab.pretrained.borrow import exchange
 from poslab.pretrained.directory import configuration, errors_of_library, with_weights
 from poslab.pretrained.exchange import Exchange
-from poslab.pretrained.export.directory import copy_tokenizer
+from poslab.pretrained.export.directory import copy_tokenizer, form_of
 from poslab.pretrained.families import text_of
 from poslab.pretrained.proof import family_of
 from poslab.runs.checkpoint import checkpoint_file
@@ -178,6 +178,10 @@ class Subject(ABC):
     def export(self, to: Path) -> Exported | ExportedFile:
         """Write it, with its tokenizer, as `poslab.export` does."""
 
+    @abstractmethod
+    def check_export(self) -> None:
+        """Raise ValueError if `export` cannot write it in any form."""
+
     def close(self) -> None:
         """Give back the memory of its weights."""
         vars(self).pop("_opened", None)
@@ -300,6 +304,9 @@ class PretrainedSubject(Subject):
         copy_tokenizer(self.path, to, self.training_length)
         return exported
 
+    def check_export(self) -> None:
+        form_of(self._opened[0], self.training_length)
+
 
 class InWindows(Subject):
     """A model that reads a longer text in windows of its training length, which move by half of that.
@@ -337,6 +344,9 @@ class InWindows(Subject):
 
     def export(self, to: Path) -> Exported | ExportedFile:
         return self._subject.export(to)
+
+    def check_export(self) -> None:
+        self._subject.check_export()
 
     def close(self) -> None:
         self._subject.close()
@@ -398,6 +408,9 @@ class RunSubject(Subject):
         known = (name, self.seed, self.words, self.path, self.device, self.config)
         steps = self.steps if swap is None else 0
         return RunSubject(*known, length=self.training_length, steps=steps, trust=self._trust, swap=swap)
+
+    def check_export(self) -> None:
+        form_of(self._opened, self.training_length)
 
     def export(self, to: Path) -> Exported | ExportedFile:
         if self._swap is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from poslab.experiments.extend.fine_tuning import (
     FIXED_BY_LENGTH,
     NO_POSITIONS,
     ConfigOf,
+    check_training,
     steps_of,
     trained,
     words_of,
@@ -85,6 +87,8 @@ def run_extend(subject_of: SubjectOf, config_of: ConfigOf, export: Export, reque
         _require_same(output / "extend.json", {"model": own.identity, **request.identity})
         steps = Steps(subject_of, config_of, request, output, console)
         plan = steps.plan()
+        if plan.steps:
+            check_training(config_of, request, steps.stretch, steps.context)
         print_table(console, f"from {own.training_length:,} to {request.to:,} tokens in {request.budget}", plan.table())
         if request.dry_run:
             return
@@ -93,9 +97,8 @@ def run_extend(subject_of: SubjectOf, config_of: ConfigOf, export: Export, reque
         finalists = steps.decide(sets["decision"], candidates)
         finalists += steps.fine_tune(finalists, sets, plan)
         summary, answer = steps.report(finalists, sets["report"])
-        lines = list(export(ranked(finalists, request.margin)[0].setting, output / "model"))
         print_table(console, f"{request.to:,} tokens, on texts that decided nothing", summary)
-        for line in [*answer, *lines]:
+        for line in itertools.chain(answer, export(ranked(finalists, request.margin)[0].setting, output / "model")):
             console.print(line, soft_wrap=True)
 
 
@@ -153,6 +156,7 @@ class Steps:
             items = self._sets(least)["search"]
             self.announce("timing a text and its prompts ...")
             subject = self.subject_of(defaults(["yarn"], self.stretch)[0], "yarn")
+            subject.check_export()  # before hours of search
             every = np.ones((items.size, items.length), bool)
             losses(subject, items, every, 1, at_once)  # loads the model
             self.clock.begin()
@@ -311,7 +315,7 @@ class Steps:
         done = []
         for setting in [*able[: request.fine_tune], *([NO_POSITIONS] if request.drope else [])]:
             self.console.print(f"fine-tuning: {setting.label}, {steps} steps", soft_wrap=True)
-            words = words_of(request, setting, self.context, steps, text)
+            words = words_of(request, setting, self.context, steps, [f"{glob.escape(str(text))}/*.txt"])
             done.append(trained(self.config_of, setting, words, self.output))
         if request.drope:
             self.drope = done.pop()

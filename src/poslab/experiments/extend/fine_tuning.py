@@ -7,19 +7,22 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.benchmarks import prompts
 from poslab.evaluation.benchmarks.long_text import outside
 from poslab.evaluation.benchmarks.subjects import Subject
 from poslab.experiments.extend.plan import BATCH, EPOCHS, MIN_STEPS, ExtendRequest
-from poslab.experiments.extend.settings import Setting
+from poslab.experiments.extend.settings import Setting, defaults
 from poslab.experiments.run import train_or_resume
-from poslab.io.files import read_json, write_atomically
+from poslab.io.files import patterns_of, read_json, write_atomically
 from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 
 ConfigOf = Callable[[Setting, Sequence[str]], dict[str, Any]]
 """Returns the configuration of a run that trains the model under a setting, with further words of a command line."""
@@ -33,11 +36,13 @@ FIXED_BY_LENGTH = ("rope_dynamic_ntk", "self_extend", "dual_chunk")
 
 def write_text(subject: Subject, windows: np.ndarray, files: Any, folder: Path) -> int:
     """Write the text of files outside windows that are measured, a file for each piece; return its number of tokens."""
-    tokens = 0
+    tokens, own = 0, subject.tokenizer
+    decode = own.decode if isinstance(own, Tokenizer) else partial(own.decode, skip_special_tokens=True)
     folder.mkdir(parents=True, exist_ok=True)
     for number, ids in enumerate(outside(prompts.called(subject.tokenizer), windows, files, "text")):
-        write_atomically(folder / f"{number:05}.txt", subject.tokenizer.decode(ids))
-        tokens += len(ids)
+        if piece := decode(ids):  # some tokenizers have no text for a space at the beginning
+            write_atomically(folder / f"{number:05}.txt", piece)
+            tokens += len(ids)
     return tokens
 
 
@@ -52,7 +57,7 @@ def steps_of(file: Path, affordable: int, tokens: int, context: int) -> int:
     return kept
 
 
-def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int, text: Path) -> list[str]:
+def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int, files: Sequence[str]) -> list[str]:
     """Return the choices of a run, without its model: texts of the old context at positions of the new one (PoSE).
 
     Without positions there is nothing to move.
@@ -60,7 +65,7 @@ def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int,
     far = ["positions=pose", f"positions.target_length={request.to}"]
     return [
         "dataset=text",
-        f"dataset.files=[{json.dumps(str(text / '*.txt'))}]",
+        f"dataset.files={json.dumps([*files])}",
         f"dataset.sequence_length={context}",
         f"dataset.batch_size={BATCH}",
         f"dataset.length_multiples=[1,{math.ceil(request.to / context)}]",
@@ -69,6 +74,12 @@ def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int,
         "trainer.validations=2",
         *([] if setting == NO_POSITIONS else far),
     ]
+
+
+def check_training(config_of: ConfigOf, request: ExtendRequest, stretch: float, context: int) -> None:
+    """Raise ValueError for a model or a choice of weights that cannot be trained, before hours of search."""
+    for setting in (*defaults(["yarn"], stretch), *([NO_POSITIONS] if request.drope else [])):
+        check(config_of(setting, words_of(request, setting, context, MIN_STEPS, patterns_of("text", request.text))))
 
 
 def trained(config_of: ConfigOf, setting: Setting, words: Sequence[str], output: Path) -> Setting:
