@@ -499,6 +499,14 @@ def test_a_mistake_is_one_sentence(extend, tmp_path, others, message):
         extend(tmp_path / "out", **others)
 
 
+def test_a_model_that_was_in_the_output_before_stays(extend, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").touch()
+    with pytest.raises(ValueError, match=r"contains a model already"):
+        extend(tmp_path)
+    assert (tmp_path / "model" / "weights").exists()
+
+
 def test_a_rotation_that_is_scaled_already_is_one_sentence(extend, directory, tmp_path):
     scaled = tmp_path / "scaled"
     shutil.copytree(directory, scaled)

@@ -81,6 +81,8 @@ def run_extend(subject_of: SubjectOf, config_of: ConfigOf, export: Export, reque
     require_extensible(own, request.to)
     output = Path(request.output or f"outputs/{datetime.now():%Y-%m-%d_%H-%M-%S}_extend")
     open_output(output)
+    if (output / "model").exists() and not (output / "extend.json").exists():  # it would be replaced
+        raise ValueError(f"output={output} contains a model already: give this extension its own directory")
     claim(output, OWNER, "runs")
     stored = Stored(name=OWNER, question="", output=str(output))
     with one_at_a_time(output, wait=False), naming_storage(stored):
