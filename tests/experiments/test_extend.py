@@ -507,6 +507,24 @@ def test_a_model_that_was_in_the_output_before_stays(extend, tmp_path):
     assert (tmp_path / "model" / "weights").exists()
 
 
+def test_a_tokenizer_that_begins_no_text_is_one_sentence(extend, directory, tmp_path):
+    shutil.copytree(directory, tmp_path / "model")
+    PreTrainedTokenizerFast.from_pretrained(directory, eos_token=None).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"must have a tokenizer with bos_token or eos_token"):
+        extend(tmp_path / "out", tmp_path / "model")
+
+
+def test_what_is_written_names_no_code_of_the_author(directory, tmp_path):
+    shutil.copytree(directory, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    exchange(model, "yarn", factor=2.0)
+    export(model, tmp_path / "written")
+    assert "auto_map" not in json.loads((tmp_path / "written" / "config.json").read_text())
+
+
 def test_a_rotation_that_is_scaled_already_is_one_sentence(extend, directory, tmp_path):
     scaled = tmp_path / "scaled"
     shutil.copytree(directory, scaled)

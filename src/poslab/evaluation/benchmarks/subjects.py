@@ -261,7 +261,10 @@ class PretrainedSubject(Subject):
         from transformers import AutoTokenizer
 
         with errors_of_library(self.path):
-            return AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, local_files_only=True)
+        if tokenizer.bos_token_id is tokenizer.eos_token_id is None:
+            raise ValueError(f"path={self.path} must have a tokenizer with bos_token or eos_token, which begins a text")
+        return tokenizer
 
     @property
     def _is_untouched(self) -> bool:

@@ -160,6 +160,8 @@ def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> str:
     file = folder / "config.json"
     saved = json.loads(file.read_text(encoding="utf-8"))
     least = least_transformers(saved, form.needs_poslab)
+    if not form.needs_poslab:
+        saved.pop("auto_map", None)  # code of the author, which is not copied
     if not form.needs_poslab and saved.get("rope_parameters"):
         saved |= former_keys(saved["rope_parameters"], saved["model_type"])
     saved["needs_transformers"] = f">={least}"
@@ -226,6 +228,7 @@ def copy_tokenizer(source: str, folder: Path, length: int) -> None:
     if not config.exists() and not (folder / FILE_NAME).exists():
         return
     known = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    known.pop("auto_map", None)
     if (folder / FILE_NAME).exists():  # else transformers takes a class by the type of the model, which may be another
         known.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     config.write_text(json.dumps(known | {"model_max_length": length}, indent=2, ensure_ascii=False) + "\n")
