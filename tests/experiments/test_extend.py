@@ -399,13 +399,13 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
         exported.append(setting)
         return [setting.label]
 
-    asked = {"budget": "5m", "fine_tune": 1, "drope": True, "written": written}
+    asked = {"to": 256, "budget": "40s", "fine_tune": 1, "drope": True, "written": written}
     extend(tmp_path / "out", **asked)
     summary = capsys.readouterr().out.split("answers %")[1]
     assert all(name in summary for name in ("in_windows", "found", "trained", "drope"))
     (run,) = (path for path in (tmp_path / "out" / "runs").iterdir() if not path.name.startswith("none"))
     config = RunDirectory(run).config()
-    assert config["positions"]["target_length"] == 512 and config["dataset"]["sequence_length"] == 128
+    assert config["positions"]["target_length"] == 256 and config["dataset"]["sequence_length"] == 128
     assert RunDirectory(run).metrics()["steps"] == 2
     assert [setting.run for setting in exported] == [str(run)]  # more training is better here, also of noise
 
