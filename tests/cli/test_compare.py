@@ -113,6 +113,9 @@ def test_a_comparison_goes_on_from_its_tables(compared: tuple[Path, str], tmp_pa
         shutil.copy(compared[0] / "out" / name, tmp_path / "out")
     words = [*arguments_of(tiny), "preset=untuned"]
     assert "4 of 4 runs" in compare(tmp_path, *words, "dry_run=true").output
+    shutil.copytree(tmp_path / "out", tmp_path / "other", ignore=lambda *_: {"runs"})
+    refused = compare(tmp_path, *words, "output=other", "optimizer.lr=3e-3", "dry_run=true")
+    assert refused.status == 2 and "output=other has tables of other settings" in refused.errors, refused
     ended = compare(tmp_path, *words, "seeds=3")
     assert ended.status == 0, ended
     assert len(runs_of(tmp_path)) == 2

@@ -97,8 +97,13 @@ def run_comparison(
             plan = CellPlan(comparison, digests, lengths, trained)
             jobs = ComparisonJobs(plan, ledger)
             claim(output, identity_of(ledger, comparison), "runs")
-            if (output / RUNS).is_file():
-                jobs.enter(read_runs(output))
+            if (output / RUNS).is_file() and (rows := read_runs(output)):
+                jobs.enter(rows)
+                if not jobs.records():  # its tables would be replaced
+                    raise ValueError(
+                        f"output={output} has tables of other settings, or of an earlier version: give this comparison "
+                        "its own directory"
+                    )
         if not report_only:
             check_splits(results_of_cells(plan, jobs.results(), firsts))
         if dry_run:
