@@ -41,7 +41,7 @@ from poslab.evaluation.benchmarks.subjects import PretrainedSubject, logits_in_w
 from poslab.evaluation.benchmarks.tasks import ItemMetric
 from poslab.experiments.bench.models import run_subjects
 from poslab.experiments.composition import Composer
-from poslab.experiments.extend import command, fine_tuning, objective, plan
+from poslab.experiments.extend import fine_tuning, objective, plan, steps, summary
 from poslab.experiments.extend.command import run_extend
 from poslab.experiments.extend.fine_tuning import write_text
 from poslab.experiments.extend.objective import Losses, beyond
@@ -301,12 +301,11 @@ def extend(directory, texts):
     composer = Composer(CONF, [])
 
     def words_of(path, setting):
-        keys = {"encoding": "pretrained"} if setting is None else setting.keys
         words = ["model=pretrained", f"model.path={path}", "seed=42"]
-        return words + expand_aliases([composer.override(key, value) for key, value in keys.items()], ALIASES)
+        return words + expand_aliases([composer.override(key, value) for key, value in setting.keys.items()], ALIASES)
 
     def subject_of(path, setting, name):
-        if setting is not None and setting.run:
+        if setting.run:
             return run_subjects([setting.run], "cpu", [])[0].under(name, None)
         words = [*words_of(path, setting), "dataset.sequence_length=128"]
         return PretrainedSubject(name, 42, words, str(path), torch.device("cpu"), composer.resolved(words))
@@ -368,11 +367,11 @@ def test_the_model_that_is_written_is_marked_and_has_a_verdict_next_to_windows(g
 
     windows, found = Named("in_windows"), Named("found")
     measured = {windows: of(np.full(12, 3.0), np.full(12, 2.0)), found: of(3.0 - gain + noise, 2.1 + 0.1 * noise)}
-    answer = command.answer_of(measured, 64, 16, "found", margin=0.02)
+    answer = summary.answer_of(measured, 64, 16, "found", margin=0.02)
     assert answer[0].count(f"({verdict})") == 2
-    assert "above margin" in answer[1]
+    assert "above margin" in answer[-1]
     assert len(answer) == (2 if verdict == "better" else 3)
-    assert command.summary_of(measured, 64, 16, "found")["positions"].tolist() == ["in_windows", "found (written)"]
+    assert summary.summary_of(measured, 64, 16, "found")["positions"].tolist() == ["in_windows", "found (written)"]
 
 
 def test_text_for_training_is_all_that_is_not_measured(tmp_path):
@@ -390,7 +389,7 @@ def test_text_for_training_is_all_that_is_not_measured(tmp_path):
 
 
 def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, capsys, monkeypatch):
-    for module in (plan, fine_tuning, command):
+    for module in (plan, fine_tuning, steps):
         monkeypatch.setattr(module, "MIN_STEPS", 1, raising=False)
     monkeypatch.setattr(plan, "MAX_STEPS", 2)
     exported = []
@@ -403,7 +402,10 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
     extend(tmp_path / "out", **asked)
     summary = capsys.readouterr().out.split("answers %")[1]
     assert all(name in summary for name in ("in_windows", "found", "trained", "drope"))
-    (run,) = (path for path in (tmp_path / "out" / "runs").iterdir() if not path.name.startswith("none"))
+    assert all(name in summary for name in ("trained_in_windows", "trained next to trained_in_windows"))
+    runs = {path.name.partition("_")[0]: path for path in (tmp_path / "out" / "runs").iterdir()}
+    assert RunDirectory(runs.pop("pretrained")).config()["positions"].get("target_length") is None
+    (run,) = (path for name, path in runs.items() if name != "none")
     config = RunDirectory(run).config()
     assert config["positions"]["target_length"] == 256 and config["dataset"]["sequence_length"] == 128
     assert RunDirectory(run).metrics()["steps"] == 2
@@ -411,7 +413,7 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.json")}
     extend(tmp_path / "out", **asked)
-    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 2
+    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 3
     assert capsys.readouterr().out.split("answers %")[1] == summary
 
     (tmp_path / "out" / "training.json").write_text('{"steps": "many"}')
@@ -422,7 +424,7 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
 def test_a_choice_that_cannot_be_trained_is_one_sentence_before_anything_is_searched(extend, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "MIN_STEPS", 1)
     with pytest.raises(ValueError, match=r"^adapt=encoding"):
-        extend(tmp_path / "out", budget="5m", fine_tune=1, adapt="encoding", dry_run=True)
+        extend(tmp_path / "out", budget="5m", fine_tune=1, adapt=["adapt=encoding"], dry_run=True)
 
 
 def test_a_model_that_cannot_be_written_is_one_sentence_before_anything_is_searched(extend, directory, tmp_path):

@@ -37,10 +37,11 @@ def main(
         if config[key] is None:
             raise ValueError(f"{key} must be given, as in {example}")
     prepare_harness(config, "extend", ("types", "tasks"))
-    adapt = of_adapt[-1].partition("=")[2] if of_adapt else None
-    config = {**config, "adapt": ("lora" if of_model else "full") if adapt in (None, "null") else adapt}
-    if config["adapt"] not in choices("adapt"):
-        raise ValueError(f"unknown adapt {adapt!r}{nearest_or_list(str(adapt), choices('adapt'), 'conf/adapt')}")
+    chosen = [word.partition("=")[2] for word in of_adapt if key_of(word) == "adapt"][-1:]
+    adapt = ("lora" if of_model else "full") if chosen in ([], ["null"]) else chosen[0]
+    if adapt not in choices("adapt"):
+        raise ValueError(f"unknown adapt {adapt!r}{nearest_or_list(adapt, choices('adapt'), 'conf/adapt')}")
+    config = {**config, "adapt": [f"adapt={adapt}", *(word for word in of_adapt if key_of(word) != "adapt")]}
     with quick_imports():
         from poslab.experiments.extend.command import run_extend
         from poslab.experiments.extend.plan import ExtendRequest
@@ -52,7 +53,7 @@ def main(
         )
 
     def subject_of(setting: Any, name: str) -> Any:
-        if setting is not None and setting.run:
+        if setting.run:
             return _trained(config, setting, name)
         return (_pretrained if of_model else _run)(config, of_model, setting, name)
 
@@ -102,21 +103,21 @@ def _trained(config: Mapping[str, Any], setting: Any, name: str) -> Any:
 
 
 def _pretrained(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
-    """Return a pretrained model under a setting; None is its own positions."""
+    """Return a pretrained model under a setting."""
     from poslab.experiments.bench.models import pretrained_subjects
 
-    encoding = "pretrained" if setting is None else dict(setting.keys)
-    (choice,) = pretrained_choices({**config, "encodings": [encoding]}, of_model)
+    (choice,) = pretrained_choices({**config, "encodings": [dict(setting.keys)]}, of_model)
     (subject,) = pretrained_subjects([choice._replace(name=name)], config["dtype"], config["device"], config["seed"])
     return subject
 
 
 def _run(config: Mapping[str, Any], of_model: Sequence[str], setting: Any, name: str) -> Any:
-    """Return the model of a run under a setting; None is its own positions."""
+    """Return the model of a run under a setting."""
     from poslab.experiments.bench.models import run_subjects
+    from poslab.experiments.extend.settings import OWN
 
     (subject,) = run_subjects([config["run"]], config["device"], config["trust"])
-    if setting is None:
+    if setting == OWN:
         return subject.under(name, None)
     own, known = subject.config["encoding"], keys("encoding", setting.type)
     full = {key.rpartition(".")[2]: key.partition(".")[2] for key in reversed(known)}
@@ -167,6 +168,6 @@ def _export(subject_of: Any, to: int, setting: Any, folder: Path) -> Iterator[st
 def run() -> None:
     """Run the command, and exit."""
     of_model = words_of_model(sys.argv[1:], "extend")
-    of_adapt = [word for word in sys.argv[1:] if word.startswith("adapt=")]  # to Hydra, a choice of a group
+    of_adapt = [word for word in sys.argv[1:] if key_of(word).partition(".")[0] == "adapt"]  # a group of training
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in (*of_model, *of_adapt)]
     command("extend", partial(main, of_model=of_model, of_adapt=of_adapt), extend_help)

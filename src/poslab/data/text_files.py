@@ -59,9 +59,9 @@ class TextFiles(Corpus):
         return {"train": as_examples(text=[read(path) for path in self.paths])}
 
 
-def read(path: Path) -> str:
-    """Return the text of a UTF-8 file with lines ended by a line feed; ValueError names the first byte that is not."""
+def read(path: Path, key: str = "files") -> str:
+    """Return the text of a UTF-8 file that a key names, with lines ended by a line feed; ValueError if it is other."""
     try:
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"files must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None
+        raise ValueError(f"{key} must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None

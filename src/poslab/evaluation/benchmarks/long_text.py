@@ -167,7 +167,7 @@ def windows_of(
     windows: list[Sequence[int]] = []
     for path in files_of(key, patterns_of(key, files)):
         require_content(key, path, "text")
-        ids = tokenizer(read(path)).input_ids
+        ids = tokenizer(read(path, key)).input_ids
         windows += [ids[start : start + length + 1] for start in range(0, len(ids) - length, length)]
     if not windows:
         raise ValueError(f"{key} must contain a text of at least {length + 1:,} tokens")
@@ -182,7 +182,7 @@ def outside(
     """Yield the texts of files without some of their windows, as of `windows_of`, in pieces of token ids."""
     taken, length = {window.tobytes() for window in windows}, windows.shape[1] - 1
     for path in files_of(key, patterns_of(key, files)):
-        ids, piece = np.asarray(tokenizer(read(path)).input_ids, np.int64), []
+        ids, piece = np.asarray(tokenizer(read(path, key)).input_ids, np.int64), []
         for start in range(0, len(ids), length):
             if ids[start : start + length + 1].tobytes() not in taken:
                 piece += ids[start : start + length].tolist()

@@ -18,7 +18,7 @@ from poslab.evaluation.benchmarks import prompts
 from poslab.evaluation.benchmarks.long_text import outside
 from poslab.evaluation.benchmarks.subjects import Subject
 from poslab.experiments.extend.plan import BATCH, EPOCHS, MIN_STEPS, ExtendRequest
-from poslab.experiments.extend.settings import Setting, defaults
+from poslab.experiments.extend.settings import OWN, Setting, defaults
 from poslab.experiments.run import train_or_resume
 from poslab.io.files import patterns_of, read_json, write_atomically
 from poslab.runs.directory import RunDirectory
@@ -60,7 +60,7 @@ def steps_of(file: Path, affordable: int, tokens: int, context: int) -> int:
 def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int, files: Sequence[str]) -> list[str]:
     """Return the choices of a run, without its model: texts of the old context at positions of the new one (PoSE).
 
-    Without positions there is nothing to move.
+    They stay where they are without positions, and without a setting for longer texts.
     """
     far = ["positions=pose", f"positions.target_length={request.to}"]
     return [
@@ -69,10 +69,10 @@ def words_of(request: ExtendRequest, setting: Setting, context: int, steps: int,
         f"dataset.sequence_length={context}",
         f"dataset.batch_size={BATCH}",
         f"dataset.length_multiples=[1,{math.ceil(request.to / context)}]",
-        f"adapt={request.adapt}",
+        *request.adapt,
         f"trainer.max_steps={steps}",
         "trainer.validations=2",
-        *([] if setting == NO_POSITIONS else far),
+        *([] if setting in (NO_POSITIONS, OWN) else far),
     ]
 
 

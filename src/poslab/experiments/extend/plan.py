@@ -35,7 +35,7 @@ BACKWARD = 4.0
 SIZES = {"search": (1, 8), "decision": (2, 16), "report": (4, 32)}
 """Fewest and most texts of each set."""
 
-TRIALS, FINALISTS, REPORTED = 24, 5, 5
+TRIALS, FINALISTS, REPORTED = 24, 5, 6
 """Whole trials for which the texts of the search are few enough, settings that are measured on the texts that decide,
 and models of the report."""
 
@@ -58,7 +58,7 @@ class ExtendRequest:
         tasks: prompts whose answers must be found, of `TASKS`.
         fine_tune: how many of the best settings the model is trained further under, if the budget has time.
         drope: whether it is trained further without positions too, which is only reported.
-        adapt: which weights that training changes, a choice of conf/adapt.
+        adapt: words of a command line on which weights that training changes.
         margin: largest price: loss that is added within the old context, in nats per token.
         trials: most trials of the search; None is as many as the budget has time for.
         seed: of the texts, the prompts and the search.
@@ -74,7 +74,7 @@ class ExtendRequest:
     tasks: Sequence[str] = ("niah_single_2", "niah_multikey_1")
     fine_tune: Annotated[int, Range(0, FINALISTS)] = 2
     drope: bool = False
-    adapt: str = "lora"
+    adapt: Sequence[str] = ("adapt=lora",)
     margin: Positive = 0.02
     trials: Count | None = None
     seed: Annotated[int, Range(0, 2**32 - 4)] = 42
@@ -85,8 +85,8 @@ class ExtendRequest:
 
     @property
     def trainings(self) -> int:
-        """The number of models that are trained further."""
-        return self.fine_tune + self.drope
+        """The number of models that are trained further, of which one has no setting."""
+        return self.fine_tune + bool(self.fine_tune) + self.drope
 
     def __post_init__(self) -> None:
         seconds_of(self.budget)

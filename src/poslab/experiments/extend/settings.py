@@ -58,13 +58,17 @@ class Setting:
         return json.dumps({**self.keys, **({"run": self.run} if self.run else {})}, sort_keys=True)
 
 
+OWN = Setting({"encoding": "pretrained"})
+"""The positions that a model has."""
+
+
 def space_of(types: Sequence[str], stretch: float, context: int) -> Space:
     """Return the space of settings for `stretch` times the context, each number on a logarithmic scale.
 
-    Factors reach from half the stretch to twice the stretch; of NTK to four times the stretch, since it divides only
-    the slowest pair by its factor, and of dynamic NTK from the stretch, below which servers end before.
+    Factors reach from a quarter of the stretch to twice the stretch; of NTK to four times the stretch, since it divides
+    only the slowest pair by its factor, and of dynamic NTK from the stretch, below which servers end before.
     """
-    least = max(stretch / 2, 1.0)
+    least = max(stretch / 4, 1.0)
     spans: dict[str, dict[str, tuple[float, float]]] = {
         "rope_linear": {"factor": (least, 2 * stretch)},
         "rope_ntk": {"factor": (least, 4 * stretch)},
