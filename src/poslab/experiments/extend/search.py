@@ -88,16 +88,15 @@ def search(
         load_if_exists=True,
         pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
     )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # its process was killed
-        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
-        study.tell(trial.number, state=TrialState.FAIL)
+    # Trials of a process that was killed go on: what they have reported would prune another that repeats them.
+    killed = [Trial(study, t._trial_id) for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
     for setting in first:
         study.enqueue_trial(space.defaults(setting.keys), skip_if_exists=True)
 
     while goes_on(number := len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))):
         entropy = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
         study.sampler = TPESampler(seed=entropy, n_startup_trials=STARTUP_TRIALS)
-        _try(study, study.ask(), space, measure, own, margin)
+        _try(study, killed.pop() if killed else study.ask(), space, measure, own, margin)
     settings = [
         suggested(space, optuna.trial.FixedTrial(trial.params))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -111,10 +110,12 @@ def _try(
 ) -> None:
     """Measure a trial on more and more items until it is pruned, by a price above the margin before any loss."""
     setting, last = suggested(space, trial), max(own)
+    reported = study.trials[trial.number].intermediate_values  # before a kill
     for rung in sorted(own):
         candidate = Candidate.of(setting, measure(setting, rung), own[rung])
         over = min(candidate.price - margin, MAX_OVER)
-        trial.report(candidate.losses.objective + MAX_LOSS * max(over, 0.0), rung)
+        if rung not in reported:
+            trial.report(candidate.losses.objective + MAX_LOSS * max(over, 0.0), rung)
         is_pruned = rung < last and trial.should_prune()
         if is_pruned or rung == last:
             trial.set_constraint("price", over)
