@@ -336,21 +336,6 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_an_extension_resumes_and_measures_nothing_twice(extend, tmp_path, capsys, monkeypatch):
-    extend(tmp_path / "out")
-    first = capsys.readouterr().out
-    assert max(len(line) for line in first.splitlines() if "─" in line) <= 80
-    assert (tmp_path / "out" / "report" / "report.html").exists()
-    asked = []
-    monkeypatch.setattr(objective, "token_losses", lambda lm, ids: asked.append(ids))
-    extend(tmp_path / "out")
-    again = capsys.readouterr().out
-    assert asked == []
-    assert again.split("answers %")[1] == first.split("answers %")[1]
-    with pytest.raises(ValueError, match=r"was started with another margin"):
-        extend(tmp_path / "out", margin=0.5)
-
-
 @dataclass(frozen=True)
 class Named:
     name: str
@@ -389,7 +374,9 @@ def test_text_for_training_is_all_that_is_not_measured(tmp_path):
     assert all(part in text and not any(part in piece for piece in pieces) for part in measured)
 
 
-def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, capsys, monkeypatch):
+def test_a_model_is_trained_further_and_an_extension_that_resumes_measures_and_trains_nothing_twice(
+    extend, tmp_path, capsys, monkeypatch
+):
     for module in (plan, fine_tuning, steps):
         monkeypatch.setattr(module, "MIN_STEPS", 1, raising=False)
     monkeypatch.setattr(plan, "MAX_STEPS", 2)
@@ -401,7 +388,10 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
 
     asked = {"to": 256, "budget": "40s", "fine_tune": 1, "drope": True, "written": written}
     extend(tmp_path / "out", **asked)
-    summary = capsys.readouterr().out.split("answers %")[1]
+    first = capsys.readouterr().out
+    assert max(len(line) for line in first.splitlines() if "─" in line) <= 80
+    assert (tmp_path / "out" / "report" / "report.html").exists()
+    summary = first.split("answers %")[1]
     assert all(name in summary for name in ("in_windows", "found", "trained", "drope"))
     assert all(name in summary for name in ("trained_in_windows", "trained next to trained_in_windows"))
     runs = {path.name.partition("_")[0]: path for path in (tmp_path / "out" / "runs").iterdir()}
@@ -413,10 +403,15 @@ def test_a_model_is_trained_further_under_the_best_settings(extend, tmp_path, ca
     assert [setting.run for setting in exported] == [str(run)]  # more training is better here, also of noise
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.json")}
+    measured_again = []
+    monkeypatch.setattr(objective, "token_losses", lambda lm, ids: measured_again.append(ids))
     extend(tmp_path / "out", **asked)
+    assert measured_again == []
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 3
     assert capsys.readouterr().out.split("answers %")[1] == summary
 
+    with pytest.raises(ValueError, match=r"was started with another margin"):
+        extend(tmp_path / "out", **asked, margin=0.5)
     (tmp_path / "out" / "training.json").write_text('{"steps": "many"}')
     with pytest.raises(ValueError, match=r"training.json is damaged"):
         extend(tmp_path / "out", **asked)
