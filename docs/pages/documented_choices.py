@@ -7,7 +7,7 @@ import json
 import pydoc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,12 @@ class Document:
         return cls(lead, use, before, after, formula, source)
 
 
+@cache
+def _default_shape() -> StackShape:
+    plain = Choice("encoding", "none").config
+    return Recipe.of(resolved(plain)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
+
+
 class Encoding(Choice):
     """A file of conf/encoding, and the stack that it makes."""
 
@@ -195,11 +201,10 @@ class Encoding(Choice):
         """True if it makes the encodings of a whole stack, not of one layer."""
         return not self.config.encoding.get("_partial_", False)
 
-    @cached_property
+    @property
     def shape(self) -> StackShape:
         """Shape of the default decoder, whatever its encoding."""
-        plain = Encoding("encoding", "none").config
-        return Recipe.of(resolved(plain)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
+        return _default_shape()
 
     def make(self, causal: bool = True) -> StackEncodings:
         """Return its encodings in a decoder or in an encoder, with fresh parameters."""
