@@ -360,6 +360,18 @@ def test_the_model_that_is_written_is_marked_and_has_a_verdict_next_to_windows(g
     assert summary.summary_of(measured, 64, 16, "found")["positions"].tolist() == ["in_windows", "found (written)"]
 
 
+def test_a_trained_model_must_beat_the_same_training_in_windows():
+    def of(loss):
+        losses = loss + 0.1 * np.random.default_rng(0).standard_normal(12)
+        return [[ItemMetric(name, [*losses], [1] * 12, False, False, n) for name, n in metrics]]
+
+    metrics = [("key_loss", 64), ("answer_loss", 64), ("loss", 16)]
+    measured = {Named("in_windows"): of(3.0), Named("trained"): of(2.0), Named("trained_in_windows"): of(2.0)}
+    windows, control, nothing, _ = summary.answer_of(measured, 64, 16, "trained", margin=0.02)
+    assert windows.count("(better)") == 2 and control.count("(inconclusive)") == 2
+    assert nothing == "Nothing shows that it is better than the same training without a setting, read in windows."
+
+
 def test_text_for_training_is_all_that_is_not_measured(tmp_path):
     text = bytes(np.random.default_rng(0).integers(97, 123, 1000, dtype=np.uint8)).decode()
     (tmp_path / "long.txt").write_text(text)

@@ -36,7 +36,7 @@ MODELS = {
 }
 """For each model that may be missing here, a tiny one of its family."""
 CHANGES_NO_SIZE = re.compile(r"(seed|encoding\.base|dropout|model\.window|optimizer\..*|.*=\d*\.\d+)($|=)")
-"""Words that are read as others of their key are: one composition for all of their values is enough."""
+"""Words whose values change no number of weights: runs that differ by them are composed once."""
 
 
 @pytest.fixture(scope="module")
